@@ -1,0 +1,36 @@
+//! Records in the ring buffer. There are few: an event says that something needs a look, the
+//! numbers stand in the counters.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::account::Split;
+
+/// What an [`Event`] says.
+pub mod kind {
+    /// A tag was seen for the first time: `slot` was given to it, found in the context `context`.
+    pub const SESSION: u32 = 1;
+    /// A poll that passed the stall threshold has ended.
+    pub const STALL_END: u32 = 2;
+    /// A thread entered a context for the first time: is it a loop's?
+    pub const THREAD: u32 = 3;
+}
+
+/// One record. Fields that its kind does not use are zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Event {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The session's slot.
+    pub slot: u32,
+    /// Whether the poll was already running when we attached: its times are lower bounds.
+    pub seeded: u32,
+    /// The context that the tag was found in.
+    pub context: u64,
+    /// When the poll began.
+    pub started_at_ns: u64,
+    /// Where the poll's time went.
+    pub split: Split,
+}

@@ -1,0 +1,75 @@
+//! Everything kept of one of the worker's threads, in a slot of the `THREADS` map.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    account::Clock,
+    hamt::NodeNear,
+    poll::Polls,
+    tag::{StrNear, TagText},
+};
+
+/// Threads that are followed at once.
+pub const MAX_THREADS: u32 = 4_096;
+
+/// What a thread is to the worker. Only the daemon writes it.
+pub mod role {
+    /// It runs no event loop: executors, pools, or not known yet.
+    pub const OTHER: u32 = 0;
+    /// It runs an event loop.
+    pub const LOOP: u32 = 1;
+}
+
+/// How often each site was hit on a thread: proves that entries and exits pair up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SiteHits {
+    /// `Context.run` entered.
+    pub run_enters: u64,
+    /// `Context.run` left.
+    pub run_exits: u64,
+    /// `PyContext_Enter`.
+    pub context_enters: u64,
+    /// `PyContext_Exit`.
+    pub context_exits: u64,
+    /// Exits of contexts that we did not see entered.
+    pub unmatched_exits: u64,
+}
+
+/// Room in which the programs at the sites look up a tag. It is the thread's own, because those of
+/// two threads can interrupt each other on one CPU, and the stack is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Scratch {
+    /// The map's node.
+    pub node: NodeNear,
+    /// The tag's object.
+    pub object: StrNear,
+    /// The tag.
+    pub tag: TagText,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { node: NodeNear::default(), object: StrNear::default(), tag: TagText::EMPTY }
+    }
+}
+
+/// One thread. `clock` is written by the scheduler's programs only, `polls`, `hits` and `scratch` by
+/// the programs at the sites only, `role` by the daemon only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Thread {
+    /// The thread's id in the initial pid namespace; 0 in a free slot.
+    pub tid: u32,
+    /// One of [`role`].
+    pub role: u32,
+    /// The scheduler's account.
+    pub clock: Clock,
+    /// The entered contexts.
+    pub polls: Polls,
+    /// How often each site was hit.
+    pub hits: SiteHits,
+    /// Of no meaning outside the programs.
+    pub scratch: Scratch,
+}

@@ -1,0 +1,276 @@
+//! Programs at the boundary of polls: contexts entered and left, and the tag variable set.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::uprobe,
+    programs::ProbeContext,
+};
+use openrtc_common::{
+    account::Clock,
+    event::{Event, kind},
+    loss::Loss,
+    memory::Memory as _,
+    poll::{Charge, Ended, Polls, via},
+    session::UNTAGGED,
+    thread::{Scratch, SiteHits, Thread, role},
+};
+
+use crate::{
+    loss,
+    maps::{SESSIONS, config, settings},
+    memory::{WorkerMemory, register},
+    tag,
+    task::Task,
+    thread,
+};
+
+/// `Context.run` is about to enter a context: the stdlib loop's polls, `to_thread`, nested runs.
+#[uprobe]
+pub fn run_enter(ctx: ProbeContext) -> u32 {
+    let context = register(&ctx, config().registers.run_enter);
+    enter(context, via::RUN);
+    0
+}
+
+/// `Context.run` is about to leave its context.
+#[uprobe]
+pub fn run_exit(ctx: ProbeContext) -> u32 {
+    let context = register(&ctx, config().registers.run_exit);
+    exit(context, via::RUN);
+    0
+}
+
+/// `PyContext_Enter`: uvloop's polls, and eager tasks' first steps.
+#[uprobe]
+pub fn context_enter(ctx: ProbeContext) -> u32 {
+    let context = register(&ctx, config().registers.context_enter);
+    enter(context, via::CONTEXT);
+    0
+}
+
+/// `PyContext_Exit`.
+#[uprobe]
+pub fn context_exit(ctx: ProbeContext) -> u32 {
+    let context = register(&ctx, config().registers.context_exit);
+    exit(context, via::CONTEXT);
+    0
+}
+
+/// `PyContextVar_Set`, before the value is set.
+#[uprobe]
+pub fn var_set(ctx: ProbeContext) -> u32 {
+    let registers = &config().registers;
+    let var = register(&ctx, registers.set_var);
+    let value = register(&ctx, registers.set_value);
+    retag(var, || Some(value));
+    0
+}
+
+/// `PyContextVar_Reset`, before the variable gets its old value back.
+#[uprobe]
+pub fn var_reset(ctx: ProbeContext) -> u32 {
+    let registers = &config().registers;
+    let var = register(&ctx, registers.reset_var);
+    let token = register(&ctx, registers.reset_token);
+    let old_value = token.wrapping_add(u64::from(config().python.token_old_value));
+    retag(var, || WorkerMemory.read(old_value));
+    0
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper has no precondition.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// The thread that hit the probe.
+#[inline(always)]
+fn current_tid() -> u32 {
+    bpf_get_current_pid_tgid() as u32
+}
+
+#[inline(always)]
+fn enter(context: u64, via: u32) {
+    let start_ns = now_ns();
+    let Some(settings) = settings() else { return };
+    let Some(head) = tag::context(context) else {
+        return loss::count(Loss::TagUnreadable);
+    };
+    // An entered context cannot be entered again: Python raises, and never leaves it.
+    if head.entered != 0 {
+        return;
+    }
+    let tid = current_tid();
+    let Some(thread) = thread::find_or_start(tid, Task::current()) else { return };
+    // SAFETY: a map value, on whose thread we run.
+    let Parts { polls, hits, scratch, clock, on_loop } = unsafe { parts(thread) };
+    let slot = tag::of_context(scratch, settings, &head, context);
+    if hits.run_enters + hits.context_enters == 0 {
+        tag::send(&Event { kind: kind::THREAD, tid, ..Event::default() });
+    }
+    if via == via::RUN {
+        hits.run_enters += 1;
+    } else {
+        hits.context_enters += 1;
+    }
+    let now = thread::read_clock(clock, start_ns).before(settings.trap_ns);
+    match polls.enter(&now, context, slot, via) {
+        Ok(entered) => {
+            settle(on_loop, entered.charge, slot, now.at_ns);
+            if let Some(was_loop) = entered.was_loop
+                && on_loop
+            {
+                end_stall(tid, &was_loop);
+            }
+        }
+        Err(cause) => loss::count(cause),
+    }
+}
+
+#[inline(always)]
+fn exit(context: u64, via: u32) {
+    // A thread without an account has not entered a context since we attached.
+    let tid = current_tid();
+    let Some(thread) = thread::find(tid) else { return };
+    // SAFETY: as in `enter`.
+    let Parts { polls, hits, clock, on_loop, .. } = unsafe { parts(thread) };
+    if via == via::RUN {
+        hits.run_exits += 1;
+    } else {
+        hits.context_exits += 1;
+    }
+    let now = thread::read_clock(clock, now_ns());
+    let Some(exit) = polls.exit(&now, context) else {
+        hits.unmatched_exits += 1;
+        return;
+    };
+    if exit.unwound > 0 {
+        loss::count(Loss::FramesUnwound);
+    }
+    if let Some(closed) = exit.charge {
+        charge(on_loop, &closed);
+    }
+    if let Some(ended) = exit.ended
+        && on_loop
+    {
+        end_poll(tid, &ended);
+    }
+}
+
+/// The parts of a thread's account that the programs here use.
+struct Parts<'t> {
+    polls: &'t mut Polls,
+    hits: &'t mut SiteHits,
+    scratch: &'t mut Scratch,
+    /// Not borrowed: the scheduler's programs write it, also while one of ours is preempted.
+    clock: *mut Clock,
+    on_loop: bool,
+}
+
+/// # Safety
+/// `thread` is a map value, and the account of the thread that this program runs on: of the
+/// programs at the sites, one at a time uses it.
+#[inline(always)]
+unsafe fn parts<'t>(thread: *mut Thread) -> Parts<'t> {
+    // SAFETY: by the contract.
+    unsafe {
+        Parts {
+            polls: &mut (*thread).polls,
+            hits: &mut (*thread).hits,
+            scratch: &mut (*thread).scratch,
+            clock: &raw mut (*thread).clock,
+            on_loop: (*thread).role == role::LOOP,
+        }
+    }
+}
+
+#[inline(always)]
+fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
+    let Some(settings) = settings() else { return };
+    if settings.tag_var == 0 || var != settings.tag_var {
+        return;
+    }
+    let Some(thread) = thread::find(current_tid()) else { return };
+    // SAFETY: as in `enter`.
+    let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
+    let now = thread::read_clock(clock, now_ns());
+    let Some(context) = polls.top().map(|top| top.context) else { return };
+    let slot = match value() {
+        // A token that holds no value: the variable was unset before.
+        Some(0) => UNTAGGED,
+        Some(value) => tag::of_value(scratch, value, context),
+        None => {
+            loss::count(Loss::TagUnreadable);
+            UNTAGGED
+        }
+    };
+    let closed = polls.retag(&now, slot);
+    settle(on_loop, closed, slot, now.at_ns);
+}
+
+/// After the top frame changed to `slot`: charges the span that was closed, and marks the new
+/// holder as alive.
+#[inline(always)]
+fn settle(on_loop: bool, closed: Option<Charge>, slot: u32, now_ns: u64) {
+    if let Some(closed) = closed {
+        charge(on_loop, &closed);
+    }
+    if let Some(session) = SESSIONS.get_ptr_mut(slot) {
+        // SAFETY: a map value; of concurrent writers any may win, their times are equal in effect.
+        unsafe { (*session).last_at_ns = now_ns };
+    }
+}
+
+#[inline(always)]
+fn charge(on_loop: bool, charge: &Charge) {
+    let Some(session) = SESSIONS.get_ptr_mut(charge.slot) else { return };
+    let split = &charge.split;
+    // SAFETY: fields of a map value; `add` is atomic.
+    unsafe {
+        if !on_loop {
+            return loss::add(&raw mut (*session).offloaded_on_cpu_ns, split.on_cpu_ns);
+        }
+        loss::add(&raw mut (*session).loop_on_cpu_ns, split.on_cpu_ns);
+        // Most spans never leave the CPU: spare them two locked additions.
+        if split.off_cpu_ns | split.run_queue_ns != 0 {
+            loss::add(&raw mut (*session).loop_off_cpu_ns, split.off_cpu_ns);
+            loss::add(&raw mut (*session).loop_run_queue_ns, split.run_queue_ns);
+        }
+    }
+}
+
+#[inline(always)]
+fn end_poll(tid: u32, ended: &Ended) {
+    let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
+    let wall_ns = ended.split.wall_ns;
+    // SAFETY: fields of a map value. Two loops that run one session at once may lose a maximum to
+    // each other; the sums are atomic.
+    unsafe {
+        loss::add(&raw mut (*session).polls, 1);
+        if wall_ns > (*session).longest_poll_ns {
+            (*session).longest_poll_ns = wall_ns;
+        }
+    }
+    end_stall(tid, ended);
+}
+
+/// Counts and tells a stall, if it is one.
+#[inline(always)]
+fn end_stall(tid: u32, ended: &Ended) {
+    let Some(settings) = settings() else { return };
+    if ended.split.wall_ns < settings.stall_threshold_ns {
+        return;
+    }
+    let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
+    // SAFETY: a field of a map value; the sum is atomic.
+    unsafe { loss::add(&raw mut (*session).stalls, 1) };
+    tag::send(&Event {
+        kind: kind::STALL_END,
+        tid,
+        slot: ended.slot,
+        seeded: u32::from(ended.seeded),
+        context: 0,
+        started_at_ns: ended.started_at_ns,
+        split: ended.split,
+    });
+}

@@ -1,0 +1,290 @@
+//! Everything that keeps the probe from its work and that a user can do something about.
+//!
+//! Each message is one line that names the act and its nouns; [`Blocker::hint`] says what to type.
+//! All of them are reviewed in one place: the golden list in this file's test.
+
+/// A reason why the probe cannot attach.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Blocker {
+    /// No process has the id.
+    #[error("no process has the id {pid}")]
+    NoSuchProcess {
+        /// What was typed.
+        pid: i32,
+    },
+    /// The id is that of a thread, not of a process.
+    #[error("{tid} is a thread of process {pid}, not a process")]
+    ThreadId {
+        /// What was typed.
+        tid: i32,
+        /// The thread's process.
+        pid: i32,
+    },
+    /// The id is that of a thread of the kernel.
+    #[error("{pid} is the kernel thread `{name}`, not a Python worker")]
+    KernelThread {
+        /// What was typed.
+        pid: i32,
+        /// The thread's name.
+        name: String,
+    },
+    /// The process has ended, or is a zombie.
+    #[error("process {pid} has exited")]
+    Exited {
+        /// Its process id.
+        pid: i32,
+    },
+    /// No interpreter is mapped.
+    #[error("process {pid} ({exe}) is not a Python process: it has no CPython mapped")]
+    NotPython {
+        /// Its process id.
+        pid: i32,
+        /// Its executable.
+        exe: String,
+    },
+    /// An interpreter that we do not know how to read.
+    #[error("process {pid} runs {found}, which is not supported: {why}")]
+    PythonUnsupported {
+        /// Its process id.
+        pid: i32,
+        /// Such as `CPython 3.10` or `PyPy`.
+        found: String,
+        /// What is missing.
+        why: String,
+    },
+    /// The interpreter's file cannot be opened.
+    #[error("cannot open {path}, which process {pid} has mapped: {why}")]
+    BinaryUnreadable {
+        /// The worker.
+        pid: i32,
+        /// The file as the worker's mappings name it.
+        path: String,
+        /// What the system said.
+        why: String,
+    },
+    /// No instruction of this interpreter is fit for a probe.
+    #[error("no safe place for a probe in {what}: {why}")]
+    SiteRefused {
+        /// The function, such as `Context.run`.
+        what: String,
+        /// What was seen in its code.
+        why: String,
+    },
+    /// The interpreter's memory does not look as its version says.
+    #[error("the interpreter's memory is not laid out as expected: {what}")]
+    LayoutMismatch {
+        /// What was looked at, what was expected and what was there.
+        what: String,
+    },
+    /// A capability of ours is missing.
+    #[error("missing capability {name}, needed to {needed_for}")]
+    MissingCapability {
+        /// Such as `CAP_BPF`.
+        name: &'static str,
+        /// Such as `load programs into the kernel`.
+        needed_for: &'static str,
+    },
+    /// The kernel carries no type information.
+    #[error("this kernel has no type information (/sys/kernel/btf/vmlinux is missing)")]
+    NoBtf,
+    /// The kernel cannot place user-space probes.
+    #[error("this kernel cannot probe user space (no `uprobe` performance events)")]
+    NoUprobes,
+    /// The worker belongs to somebody else.
+    #[error("process {pid} belongs to user {user}: its memory cannot be read")]
+    OtherUser {
+        /// The worker.
+        pid: i32,
+        /// Name or number of its user.
+        user: String,
+    },
+    /// The worker holds no such context variable.
+    #[error("no context variable named `{var}` in the worker yet")]
+    NoSessionVar {
+        /// The variable's name.
+        var: String,
+    },
+    /// The machine is not one that we know the instructions of.
+    #[error("this machine is {arch}: only x86_64 is supported")]
+    NotX86_64 {
+        /// Such as `aarch64`.
+        arch: String,
+    },
+    /// The kernel did not accept one of our programs.
+    #[error("the kernel refused the program `{program}`: {why}")]
+    ProgramRefused {
+        /// The program.
+        program: String,
+        /// What the kernel said.
+        why: String,
+    },
+    /// A file under `/proc` or `/sys` cannot be read, for no reason that we know.
+    #[error("cannot read {what}: {why}")]
+    Unreadable {
+        /// The file.
+        what: String,
+        /// What the system said.
+        why: String,
+    },
+}
+
+impl Blocker {
+    /// What to do about it, as far as possible in the form of something to type.
+    pub fn hint(&self) -> String {
+        const SUPPORTED: &str = "run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded)";
+        const NEWER_KERNEL: &str = "use a kernel from 5.10 on that is built with";
+        match self {
+            Self::NoSuchProcess { .. } | Self::Exited { .. } => {
+                "find the worker with `pgrep -af python`".into()
+            }
+            Self::ThreadId { pid, .. } => format!("openrtc-probe --pid {pid}"),
+            Self::KernelThread { .. } | Self::NotPython { .. } => {
+                "give the id of the Python process itself, not of a shell or supervisor around it: \
+                 `pgrep -af python`"
+                    .into()
+            }
+            Self::PythonUnsupported { .. } => SUPPORTED.into(),
+            Self::SiteRefused { .. } | Self::LayoutMismatch { .. } => format!(
+                "this build of the interpreter is not known: {SUPPORTED}, or report it with the \
+                 output of `python3 -VV`"
+            ),
+            Self::BinaryUnreadable { pid, .. } | Self::OtherUser { pid, .. } => {
+                format!("sudo openrtc-probe --pid {pid}")
+            }
+            Self::MissingCapability { .. } => "run it with `sudo`, or once `sudo setcap \
+                 cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 \
+                 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)"
+                .into(),
+            Self::NoBtf => format!("{NEWER_KERNEL} CONFIG_DEBUG_INFO_BTF=y"),
+            Self::NoUprobes => format!("{NEWER_KERNEL} CONFIG_UPROBE_EVENTS=y"),
+            Self::NoSessionVar { .. } => {
+                "start a session in the worker, or name its variable: --session-var NAME".into()
+            }
+            Self::NotX86_64 { .. } => "run the probe and the worker on an x86_64 machine".into(),
+            Self::ProgramRefused { .. } => {
+                "report it with the output of `uname -r`; kernels from 5.10 on should accept it"
+                    .into()
+            }
+            Self::Unreadable { .. } => "see that /proc and /sys are mounted, and use `sudo`".into(),
+        }
+    }
+
+    /// The process's exit code: 2 usage, 3 this host cannot, 4 this worker cannot, 1 anything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSuchProcess { .. } | Self::ThreadId { .. } => 2,
+            Self::BinaryUnreadable { .. }
+            | Self::MissingCapability { .. }
+            | Self::NoBtf
+            | Self::NoUprobes
+            | Self::OtherUser { .. }
+            | Self::NotX86_64 { .. }
+            | Self::ProgramRefused { .. } => 3,
+            Self::KernelThread { .. }
+            | Self::Exited { .. }
+            | Self::NotPython { .. }
+            | Self::PythonUnsupported { .. }
+            | Self::SiteRefused { .. }
+            | Self::LayoutMismatch { .. }
+            | Self::NoSessionVar { .. } => 4,
+            Self::Unreadable { .. } => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Blocker;
+
+    /// One of each. A new variant fails the match in `hint`, and belongs here too.
+    fn all() -> Vec<Blocker> {
+        let pid = 4711;
+        vec![
+            Blocker::NoSuchProcess { pid },
+            Blocker::ThreadId { tid: 4712, pid },
+            Blocker::KernelThread { pid, name: "kthreadd".into() },
+            Blocker::Exited { pid },
+            Blocker::NotPython { pid, exe: "/usr/bin/bash".into() },
+            Blocker::PythonUnsupported {
+                pid,
+                found: "CPython 3.10".into(),
+                why: "3.11, 3.12 and 3.13 are known".into(),
+            },
+            Blocker::BinaryUnreadable {
+                pid,
+                path: "/usr/bin/python3.11".into(),
+                why: "permission denied".into(),
+            },
+            Blocker::SiteRefused {
+                what: "Context.run".into(),
+                why: "it enters and leaves its context at 3 places, not 2".into(),
+            },
+            Blocker::LayoutMismatch { what: "PyContext_Type is 56 bytes, expected 48".into() },
+            Blocker::MissingCapability {
+                name: "CAP_BPF",
+                needed_for: "load programs into the kernel",
+            },
+            Blocker::NoBtf,
+            Blocker::NoUprobes,
+            Blocker::OtherUser { pid, user: "livekit".into() },
+            Blocker::NoSessionVar { var: "openrtc_session_id".into() },
+            Blocker::NotX86_64 { arch: "aarch64".into() },
+            Blocker::ProgramRefused {
+                program: "run_enter".into(),
+                why: "the verifier rejects it".into(),
+            },
+            Blocker::Unreadable { what: "/proc/4711/maps".into(), why: "I/O error".into() },
+        ]
+    }
+
+    /// Exit code, message and hint of each.
+    const GOLDEN: &str = r"2 no process has the id 4711
+  hint: find the worker with `pgrep -af python`
+2 4712 is a thread of process 4711, not a process
+  hint: openrtc-probe --pid 4711
+4 4711 is the kernel thread `kthreadd`, not a Python worker
+  hint: give the id of the Python process itself, not of a shell or supervisor around it: `pgrep -af python`
+4 process 4711 has exited
+  hint: find the worker with `pgrep -af python`
+4 process 4711 (/usr/bin/bash) is not a Python process: it has no CPython mapped
+  hint: give the id of the Python process itself, not of a shell or supervisor around it: `pgrep -af python`
+4 process 4711 runs CPython 3.10, which is not supported: 3.11, 3.12 and 3.13 are known
+  hint: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded)
+3 cannot open /usr/bin/python3.11, which process 4711 has mapped: permission denied
+  hint: sudo openrtc-probe --pid 4711
+4 no safe place for a probe in Context.run: it enters and leaves its context at 3 places, not 2
+  hint: this build of the interpreter is not known: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded), or report it with the output of `python3 -VV`
+4 the interpreter's memory is not laid out as expected: PyContext_Type is 56 bytes, expected 48
+  hint: this build of the interpreter is not known: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded), or report it with the output of `python3 -VV`
+3 missing capability CAP_BPF, needed to load programs into the kernel
+  hint: run it with `sudo`, or once `sudo setcap cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)
+3 this kernel has no type information (/sys/kernel/btf/vmlinux is missing)
+  hint: use a kernel from 5.10 on that is built with CONFIG_DEBUG_INFO_BTF=y
+3 this kernel cannot probe user space (no `uprobe` performance events)
+  hint: use a kernel from 5.10 on that is built with CONFIG_UPROBE_EVENTS=y
+3 process 4711 belongs to user livekit: its memory cannot be read
+  hint: sudo openrtc-probe --pid 4711
+4 no context variable named `openrtc_session_id` in the worker yet
+  hint: start a session in the worker, or name its variable: --session-var NAME
+3 this machine is aarch64: only x86_64 is supported
+  hint: run the probe and the worker on an x86_64 machine
+3 the kernel refused the program `run_enter`: the verifier rejects it
+  hint: report it with the output of `uname -r`; kernels from 5.10 on should accept it
+1 cannot read /proc/4711/maps: I/O error
+  hint: see that /proc and /sys are mounted, and use `sudo`
+";
+
+    #[test]
+    fn messages_read_well() {
+        let say = |b: &Blocker| format!("{} {b}\n  hint: {}\n", b.exit_code(), b.hint());
+        let said = all().iter().map(say).collect::<Vec<_>>().concat();
+        assert_eq!(said, GOLDEN, "\n{said}");
+    }
+
+    #[test]
+    fn each_is_one_line() {
+        for blocker in all() {
+            assert!(!blocker.to_string().contains('\n') && !blocker.hint().contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Loading and attaching.
+
+use std::{num::NonZeroU32, os::fd::OwnedFd, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{HashMap, Map, MapData, Queue, RingBuf},
+    programs::{
+        BtfTracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeScope},
+    },
+};
+use aya_log::{EbpfLogger, Level};
+use log::{Log, Metadata, Record};
+use openrtc_common::{
+    config::{Config, Settings},
+    loss::Loss,
+    session::{MAX_SESSIONS, Session, UNTAGGED},
+    tag::TagKey,
+    thread::{MAX_THREADS, Thread},
+};
+
+use super::{shared::Shared, wire::Wire};
+
+/// The kernel side, built by `cargo xtask build-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OPENRTC_EBPF_OBJECT"));
+
+const SCHEDULER: [&str; 3] = ["sched_switch", "sched_wakeup", "sched_wakeup_new"];
+
+/// A place in a file of the worker, and the program for it.
+#[derive(Clone, Debug)]
+pub struct SitePoint {
+    /// Name of the program.
+    pub program: &'static str,
+    /// The mapped file, by a path that leads to that very inode.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// Which programs to put on the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// The ones that account.
+    Exact,
+    /// An empty pair at the polls' sites, to measure what a probe costs by itself.
+    Empty,
+}
+
+/// What one program has cost, by the kernel's own statistics (`kernel.bpf_stats_enabled`).
+#[derive(Clone, Debug)]
+pub struct ProgramCost {
+    /// Name of the program.
+    pub name: String,
+    /// Time spent in it.
+    pub run_time: Duration,
+    /// How often it ran.
+    pub runs: u64,
+}
+
+/// While this lives, the kernel accounts what each program costs; see [`Kernel::costs`].
+pub struct CostAccounting(#[expect(dead_code, reason = "held for its drop")] OwnedFd);
+
+impl CostAccounting {
+    /// Switches the accounting on. It costs some nanoseconds a run itself.
+    pub fn start() -> Result<CostAccounting> {
+        let held = aya::sys::enable_stats(aya::sys::Stats::RunTime)
+            .context("the kernel does not account the cost of programs")?;
+        Ok(CostAccounting(held))
+    }
+}
+
+/// The programs and maps in the kernel, and the mapped counters.
+pub struct Kernel {
+    ebpf: Ebpf,
+    tgid: u32,
+    pub(super) threads: Shared<Thread>,
+    pub(super) sessions: Shared<Session>,
+    pub(super) losses: Shared<u64>,
+    settings: Shared<Settings>,
+    pub(super) thread_slots: HashMap<MapData, u32, u32>,
+    pub(super) session_slots: HashMap<MapData, Wire<TagKey>, u32>,
+    pub(super) free_threads: Queue<MapData, u32>,
+    pub(super) free_sessions: Queue<MapData, u32>,
+    pub(super) events: RingBuf<MapData>,
+    log: Option<EbpfLogger<StandardError>>,
+}
+
+/// Where the programs' own log goes.
+struct StandardError;
+
+impl Log for StandardError {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        eprintln!("kernel: {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+impl Kernel {
+    /// Loads the programs for the worker that `config` describes. Nothing is attached yet. With
+    /// `is_logged` they tell what they do on standard error.
+    pub fn load(config: &Config, settings: &Settings, is_logged: bool) -> Result<Kernel> {
+        let config_value = Wire(*config);
+        let level = if is_logged { Level::Debug as u8 } else { 0 };
+        let mut ebpf = EbpfLoader::new()
+            .override_global("CONFIG", &config_value, true)
+            .override_global(aya_log::LEVEL, &level, true)
+            .load(OBJECT)
+            .context("the kernel refused the maps or the object of openrtc-probe")?;
+        let mut kernel = Kernel {
+            tgid: config.tgid,
+            threads: mapped(&ebpf, "THREADS", MAX_THREADS)?,
+            sessions: mapped(&ebpf, "SESSIONS", MAX_SESSIONS)?,
+            losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
+            settings: mapped(&ebpf, "SETTINGS", 1)?,
+            thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
+            session_slots: take(&mut ebpf, "SESSION_SLOTS")?,
+            free_threads: take(&mut ebpf, "FREE_THREADS")?,
+            free_sessions: take(&mut ebpf, "FREE_SESSIONS")?,
+            events: take(&mut ebpf, "EVENTS")?,
+            log: None,
+            ebpf,
+        };
+        kernel.settings.write(0, *settings);
+        for slot in 0..MAX_THREADS {
+            kernel.free_threads.push(slot, 0).context("cannot fill the queue of thread slots")?;
+        }
+        for slot in UNTAGGED + 1..MAX_SESSIONS {
+            kernel.free_sessions.push(slot, 0).context("cannot fill the queue of session slots")?;
+        }
+        if is_logged {
+            let log = EbpfLogger::init_with_logger(&mut kernel.ebpf, StandardError);
+            kernel.log = Some(log.context("cannot read the programs' log")?);
+        }
+        Ok(kernel)
+    }
+
+    /// Prints what the programs have logged.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+    }
+
+    /// Attaches to all of `points`, in their order, or to none: on an error the caller drops the
+    /// whole, which detaches what was attached.
+    pub fn attach_sites(&mut self, programs: Programs, points: &[SitePoint]) -> Result<()> {
+        let pid = NonZeroU32::new(self.tgid).ok_or_else(|| anyhow!("process 0 has no sites"))?;
+        for point in points {
+            let name = match (programs, point.program) {
+                (Programs::Exact, name) => name,
+                (Programs::Empty, "run_enter" | "context_enter") => "empty_enter",
+                (Programs::Empty, "run_exit" | "context_exit") => "empty_exit",
+                (Programs::Empty, _) => continue,
+            };
+            let program: &mut UProbe = self.program(name)?;
+            // One program serves several sites in the empty pair.
+            if program.fd().is_err() {
+                program.load().with_context(|| format!("the kernel refused program {name}"))?;
+            }
+            let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
+            program.attach(location, &point.path, UProbeScope::OneProcess(pid)).with_context(
+                || format!("cannot attach {name} at {}+{:#x}", point.path.display(), point.offset),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Loads the scheduler's programs: that takes long, and is done before anything is attached.
+    pub fn load_scheduler(&mut self) -> Result<()> {
+        let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
+        for name in SCHEDULER {
+            let program: &mut BtfTracePoint = self.program(name)?;
+            program
+                .load(name, &btf)
+                .with_context(|| format!("the kernel refused program {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to the scheduler's tracepoints.
+    pub fn attach_scheduler(&mut self) -> Result<()> {
+        for name in SCHEDULER {
+            let program: &mut BtfTracePoint = self.program(name)?;
+            program.attach().with_context(|| format!("cannot attach to tracepoint {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Changes the settings while the programs run.
+    pub fn set(&mut self, settings: &Settings) {
+        self.settings.write(0, *settings);
+    }
+
+    /// What each program has cost so far.
+    pub fn costs(&self) -> Result<Vec<ProgramCost>> {
+        let mut costs = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            // A program that was not loaded has cost nothing.
+            let Ok(info) = program.info() else { continue };
+            costs.push(ProgramCost {
+                name: name.to_owned(),
+                run_time: info.run_time(),
+                runs: info.run_count(),
+            });
+        }
+        costs.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(costs)
+    }
+
+    pub(super) fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    {
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| anyhow!("the kernel object has no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+}
+
+fn mapped<T: bytemuck::Pod>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Shared<T>> {
+    let map = ebpf.map(name).ok_or_else(|| anyhow!("the kernel object has no map {name}"))?;
+    match map {
+        Map::Array(data) => Shared::map(data.fd(), len).with_context(|| format!("map {name}")),
+        _ => Err(anyhow!("map {name} of the kernel object is no array")),
+    }
+}
+
+fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+    let map = ebpf.take_map(name).ok_or_else(|| anyhow!("the kernel object has no map {name}"))?;
+    M::try_from(map).with_context(|| format!("map {name} of the kernel object"))
+}

@@ -1,0 +1,74 @@
+//! What one trap takes on this machine: the time between an instruction with a probe on it and the
+//! probe's program, and back. No program can see it, but the worker pays for it inside its polls.
+
+use std::{fs, num::NonZeroU32};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::programs::{
+    UProbe,
+    uprobe::{UProbeAttachLocation, UProbeScope},
+};
+
+use super::attach::Kernel;
+
+const OWN_FILE: &str = "/proc/self/exe";
+const ROUNDS: usize = 20;
+const CALLS: u64 = 50;
+
+// An instruction that the kernel emulates, as it does the worker's.
+core::arch::global_asm!(
+    ".globl openrtc_calibration_site",
+    "openrtc_calibration_site:",
+    "nop",
+    "ret"
+);
+
+unsafe extern "C" {
+    safe fn openrtc_calibration_site();
+}
+
+impl Kernel {
+    /// Puts an empty program on an instruction of our own and runs over it; nanoseconds a trap.
+    /// `now_ns` is a clock.
+    pub fn measure_trap(&mut self, now_ns: impl Fn() -> u64) -> Result<u64> {
+        let offset = own_offset(openrtc_calibration_site as *const () as u64)?;
+        let pid = NonZeroU32::new(std::process::id()).context("we have no process id")?;
+        let program: &mut UProbe = self.program("empty_enter")?;
+        program.load().context("the kernel refused program empty_enter")?;
+        let location = UProbeAttachLocation::AbsoluteOffset(offset);
+        let link = program
+            .attach(location, OWN_FILE, UProbeScope::OneProcess(pid))
+            .context("cannot attach a probe to ourselves")?;
+        let probed_ns = per_call(&now_ns);
+        let program: &mut UProbe = self.program("empty_enter")?;
+        program.detach(link).context("cannot detach a probe from ourselves")?;
+        Ok(probed_ns.saturating_sub(per_call(&now_ns)))
+    }
+}
+
+/// Nanoseconds a call in the middle one of several rounds.
+fn per_call(now_ns: &impl Fn() -> u64) -> u64 {
+    let mut rounds: Vec<u64> = (0..ROUNDS)
+        .map(|_| {
+            let start_ns = now_ns();
+            (0..CALLS).for_each(|_| openrtc_calibration_site());
+            (now_ns() - start_ns) / CALLS
+        })
+        .collect();
+    rounds.sort_unstable();
+    rounds[ROUNDS / 2]
+}
+
+/// Where in our own file the instruction at `address` stands.
+fn own_offset(address: u64) -> Result<u64> {
+    let maps = fs::read_to_string("/proc/self/maps").context("cannot read our own mappings")?;
+    let offset_in = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
+        let (start, end) = (hex(start)?, hex(end)?);
+        let offset = hex(rest.split_whitespace().nth(1)?)?;
+        (start..end).contains(&address).then(|| address - start + offset)
+    };
+    maps.lines().find_map(offset_in).ok_or_else(|| anyhow!("our own code is not mapped"))
+}

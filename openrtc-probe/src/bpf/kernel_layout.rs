@@ -1,0 +1,37 @@
+//! Where the running kernel keeps the fields of a task, from its own type information: no header
+//! and no version is assumed.
+
+use anyhow::{Context as _, Result, bail};
+use btf_rs::{Btf, Type};
+use openrtc_common::config::KernelLayout;
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// The offsets that the scheduler's programs need.
+///
+/// # Errors
+/// Where the kernel has no readable BTF, or its `task_struct` lacks a field.
+pub fn kernel_layout() -> Result<KernelLayout> {
+    let btf = Btf::from_file(VMLINUX)
+        .with_context(|| format!("cannot read the kernel's type information {VMLINUX}"))?;
+    let task = |names: &[&str]| field(&btf, "task_struct", names);
+    Ok(KernelLayout {
+        task_tid: task(&["pid"])?,
+        task_tgid: task(&["tgid"])?,
+        // Renamed in 5.14.
+        task_state: task(&["__state", "state"])?,
+        task_charged: task(&["se"])? + field(&btf, "sched_entity", &["sum_exec_runtime"])?,
+    })
+}
+
+fn field(btf: &Btf, structure: &str, names: &[&str]) -> Result<u32> {
+    for ty in btf.resolve_types_by_name(structure)? {
+        let Type::Struct(found) = ty else { continue };
+        for member in &found.members {
+            if names.contains(&btf.resolve_name(member)?.as_str()) {
+                return Ok(member.bit_offset() / 8);
+            }
+        }
+    }
+    bail!("the kernel's {structure} has no field {}", names.join(" or "))
+}

@@ -1,0 +1,19 @@
+//! The kernel side as the daemon sees it: load, attach (all or nothing), read, reap.
+//!
+//! Invariants:
+//! - a [`Kernel`] owns every link, program and map; dropping it, or the process dying, detaches
+//!   all of them, for nothing is pinned;
+//! - the order of attaching is exits, tag changes, enters, threads already alive, scheduler: so an
+//!   enter that is seen has its exit seen, and every poll that was running is known.
+
+mod attach;
+mod calibrate;
+mod kernel_layout;
+mod read;
+mod reap;
+mod shared;
+mod wire;
+
+pub use attach::{CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
+pub use kernel_layout::kernel_layout;
+pub use reap::Reaper;

@@ -1,0 +1,151 @@
+//! Reading the counters, seeding what was there before us, and draining events.
+
+use std::{
+    mem::offset_of,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use openrtc_common::{
+    account::{Clock, Reading, state},
+    event::Event,
+    poll::{Frame, Polls},
+    session::{Session, UNTAGGED},
+    tag::TagText,
+    thread::{Thread, role},
+};
+
+use super::{attach::Kernel, wire::Wire};
+
+/// How often a thread is read again when it changes under our eyes.
+const READ_TRIES: usize = 16;
+/// Only insert: `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+
+impl AsFd for Kernel {
+    /// The ring buffer's: readable while events wait.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+impl Kernel {
+    /// The next event, if one waits.
+    pub fn next_event(&mut self) -> Option<Event> {
+        let item = self.events.next()?;
+        // A record of another size cannot come from our programs.
+        bytemuck::try_pod_read_unaligned(&item).ok()
+    }
+
+    /// Every followed thread with its slot, each copied between two changes of its own.
+    pub fn threads(&self) -> impl Iterator<Item = (u32, Thread)> + '_ {
+        (0..self.threads.len()).filter_map(|slot| {
+            let tid: u32 = self.threads.read_field(slot, offset_of!(Thread, tid))?;
+            (tid != 0).then(|| self.thread(slot).map(|thread| (slot, thread)))?
+        })
+    }
+
+    /// The thread in this slot.
+    pub fn thread(&self, slot: u32) -> Option<Thread> {
+        let mut copy = self.threads.read(slot)?;
+        for _ in 0..READ_TRIES {
+            let again = self.threads.read(slot)?;
+            let settled = copy.clock.turns == again.clock.turns && copy.clock.turns % 2 == 0;
+            if settled && copy.polls.turns == again.polls.turns && copy.polls.turns % 2 == 0 {
+                break;
+            }
+            copy = again;
+        }
+        Some(copy)
+    }
+
+    /// Every session with its slot, `untagged` first.
+    pub fn sessions(&self) -> impl Iterator<Item = (u32, Session)> + '_ {
+        (UNTAGGED..self.sessions.len()).filter_map(|slot| {
+            let first: u64 = self.sessions.read_field(slot, offset_of!(Session, first_at_ns))?;
+            (slot == UNTAGGED || first != 0)
+                .then(|| self.sessions.read(slot).map(|session| (slot, session)))?
+        })
+    }
+
+    /// The session in this slot.
+    pub fn session(&self, slot: u32) -> Option<Session> {
+        self.sessions.read(slot)
+    }
+
+    /// Losses by cause.
+    pub fn losses(&self) -> Vec<u64> {
+        (0..self.losses.len()).filter_map(|cause| self.losses.read(cause)).collect()
+    }
+
+    /// Says that the thread in this slot runs an event loop.
+    pub fn mark_loop(&self, slot: u32) {
+        self.threads.write_field(slot, offset_of!(Thread, role), role::LOOP);
+    }
+
+    /// The slot of a tag found in the worker's memory, a new one if the programs have not met it.
+    /// `None` while all slots are in use.
+    pub fn open_session(&mut self, tag: &TagText, context: u64, now_ns: u64) -> Option<u32> {
+        let key = Wire(tag.key());
+        if let Ok(slot) = self.session_slots.get(&key, 0) {
+            return Some(slot);
+        }
+        let slot = self.free_sessions.pop(0).ok()?;
+        let empty: Session = bytemuck::Zeroable::zeroed();
+        let session =
+            Session { tag: *tag, context, first_at_ns: now_ns, last_at_ns: now_ns, ..empty };
+        self.sessions.write(slot, session);
+        if self.session_slots.insert(key, slot, NO_EXIST).is_err() {
+            self.sessions.write(slot, empty);
+            self.free_sessions.push(slot, 0).ok()?;
+            return self.session_slots.get(&key, 0).ok();
+        }
+        Some(slot)
+    }
+
+    /// Gives a thread that was there before us its account: `charged_ns` is the CPU time it has used
+    /// so far, `frames` are the contexts it is in.
+    /// Says `false`, and changes nothing, where the programs have met it already.
+    pub fn seed_thread(
+        &mut self,
+        tid: u32,
+        now_ns: u64,
+        charged_ns: u64,
+        frames: &[Frame],
+    ) -> bool {
+        let Ok(slot) = self.free_threads.pop(0) else { return false };
+        let now = Reading { at_ns: now_ns, ..Reading::default() };
+        let clock = Clock::starting(now_ns, state::UNKNOWN, charged_ns);
+        let polls = Polls::seed(&now, frames);
+        self.threads.write(slot, Thread { tid, clock, polls, ..Thread::default() });
+        let inserted = self.thread_slots.insert(tid, slot, NO_EXIST).is_ok();
+        if !inserted {
+            self.give_back_thread(slot);
+        }
+        inserted
+    }
+
+    /// Takes back a seed that turned out to be stale. Only for threads whose account the programs
+    /// have not used: they start another one when they next meet the thread.
+    pub fn unseed_thread(&mut self, tid: u32) {
+        let Ok(slot) = self.thread_slots.get(&tid, 0) else { return };
+        let met = self
+            .thread(slot)
+            .is_none_or(|thread| thread.hits.run_enters + thread.hits.context_enters > 0);
+        if !met && self.thread_slots.remove(&tid).is_ok() {
+            self.give_back_thread(slot);
+        }
+    }
+
+    /// Clears a slot that no program uses any more, and frees it.
+    pub(super) fn give_back_thread(&mut self, slot: u32) {
+        self.threads.write(slot, Thread::default());
+        // It cannot be full: the slot came from it.
+        let _ = self.free_threads.push(slot, 0);
+    }
+
+    /// The same for a session's slot.
+    pub(super) fn give_back_session(&mut self, slot: u32) {
+        self.sessions.write(slot, bytemuck::Zeroable::zeroed());
+        let _ = self.free_sessions.push(slot, 0);
+    }
+}

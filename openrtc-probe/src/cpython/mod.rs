@@ -1,0 +1,251 @@
+//! CPython seen from outside: its threads, tasks, context variables and their values.
+//!
+//! [`Python`] is the facade; everything behind it reads memory through [`memory::ReadMemory`], so
+//! that the same walks run on a live worker and on a recorded image. ELF files are read elsewhere:
+//! where the interpreter's own objects stand is handed in as [`Addresses`].
+//!
+//! Invariants: nothing is written to the worker; every loop, length and depth over its memory has a
+//! named limit; an object is believed only after its type was checked.
+
+#[cfg(test)]
+mod fake;
+pub mod layout;
+pub mod memory;
+mod object;
+mod task;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod var;
+
+use std::collections::BTreeMap;
+
+use openrtc_common::{config::PyLayout, hamt::NodeTypes, loss::Loss, tag::TagText};
+
+use crate::blocker::Blocker;
+
+use self::{
+    layout::{Layout, Version, common},
+    memory::{LiveMemory, PageCache, RemoteAddr},
+    object::Objects,
+};
+
+pub use self::{
+    object::WalkError,
+    task::TaskAt,
+    thread::{Entered, LoopType},
+    var::VarAt,
+};
+
+/// A thread's id in the worker's own pid namespace, which is what the interpreter knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NsTid(pub u32);
+
+/// The worker's threads: their ids in our pid namespace, by those in their own.
+pub type Tids = BTreeMap<NsTid, u32>;
+
+/// Where the interpreter's own objects stand in the worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// `_PyRuntime`.
+    pub runtime: RemoteAddr,
+    /// `_Py_NoneStruct`.
+    pub none: RemoteAddr,
+    /// `PyUnicode_Type`.
+    pub str_type: RemoteAddr,
+    /// `PyDict_Type`.
+    pub dict_type: RemoteAddr,
+    /// `PySet_Type`.
+    pub set_type: RemoteAddr,
+    /// `PyModule_Type`.
+    pub module_type: RemoteAddr,
+    /// `PyContext_Type`.
+    pub context_type: RemoteAddr,
+    /// `PyContextVar_Type`.
+    pub context_var_type: RemoteAddr,
+    /// `PyContextToken_Type`.
+    pub context_token_type: RemoteAddr,
+    /// The three node types of the HAMT.
+    pub nodes: NodeTypes,
+}
+
+/// A thread that the interpreter knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PyThread {
+    /// Its id in our pid namespace.
+    pub tid: u32,
+    /// Its id in the worker's.
+    pub ns_tid: NsTid,
+    /// Its `PyThreadState`.
+    pub state: RemoteAddr,
+    /// `PyThreadState.context`: the context it runs under, entered or its own.
+    pub context: Option<RemoteAddr>,
+    /// `PyThreadState.context_ver`.
+    pub context_version: u64,
+    /// The class of the loop that it runs, `None` where it runs none.
+    pub running_loop: Option<LoopType>,
+}
+
+impl PyThread {
+    /// Whether it runs an event loop.
+    pub fn runs_loop(&self) -> bool {
+        self.running_loop.is_some()
+    }
+}
+
+/// How often a walk is tried that meets a list or a table while the worker changes it.
+const TRIES: usize = 4;
+
+/// A live interpreter whose layout has been proved.
+#[derive(Clone, Debug)]
+pub struct Python {
+    memory: LiveMemory,
+    version: Version,
+    layout: &'static Layout,
+    addresses: Addresses,
+    shared: PyLayout,
+}
+
+impl Python {
+    /// Chooses the layout of the interpreter in process `pid` and proves it; `version` is what its
+    /// `Py_Version` says.
+    ///
+    /// # Errors
+    /// [`Blocker::PythonUnsupported`] and [`Blocker::LayoutMismatch`].
+    pub fn open(
+        pid: i32,
+        version: Version,
+        addresses: &Addresses,
+        tids: &Tids,
+    ) -> Result<Self, Blocker> {
+        let memory = LiveMemory::new(pid);
+        let layout = layout::choose(pid, version, &memory, addresses.runtime)?;
+        let shared = shared_layout(layout, addresses);
+        let python = Self { memory, version, layout, addresses: *addresses, shared };
+        // No cache: a retry must see new values.
+        layout::validate(&python.objects(&python.memory), tids)?;
+        Ok(python)
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What the kernel side needs to know of it.
+    pub fn kernel_layout(&self) -> PyLayout {
+        self.shared
+    }
+
+    /// The threads of the interpreter; those that are not among `tids` have just begun or ended and
+    /// are left out.
+    pub fn threads(&self, tids: &Tids) -> Result<Vec<PyThread>, WalkError> {
+        self.retry(|objects| {
+            let mut threads = Vec::new();
+            for interp in thread::interpreters(objects)? {
+                for state in thread::states(objects, interp)? {
+                    let Some(&tid) = tids.get(&state.ns_tid) else { continue };
+                    threads.push(PyThread {
+                        tid,
+                        ns_tid: state.ns_tid,
+                        state: state.at,
+                        context: state.context.non_null(),
+                        context_version: state.context_version,
+                        running_loop: thread::running_loop(objects, &state)?,
+                    });
+                }
+            }
+            Ok(threads)
+        })
+    }
+
+    /// The contexts that a thread has entered, all seen at one moment. `None` where it changes them
+    /// faster than we can read, or where the thread is gone.
+    pub fn entered(&self, thread: &PyThread) -> Option<Entered> {
+        thread::entered(&self.objects(&self.memory), thread.state, thread.ns_tid)
+    }
+
+    /// Every context variable called `name`, by address; empty while there is none.
+    pub fn find_var(&self, name: &str) -> Result<Vec<VarAt>, WalkError> {
+        self.retry(|objects| var::find(objects, name))
+    }
+
+    /// Every pending task of the C implementation, idle ones too; none before asyncio is imported.
+    pub fn tasks(&self) -> Result<Vec<TaskAt>, WalkError> {
+        #[expect(clippy::redundant_closure, reason = "the function alone is not general enough")]
+        self.retry(|objects| task::tasks(objects))
+    }
+
+    /// The text of `var` in `context`, read now. For many contexts take
+    /// [`Self::values`].
+    ///
+    /// A worker that makes and drops thousands of tasks a second may put a new context and a new map
+    /// where the old ones were while we read, so only what is read twice in a row counts.
+    pub fn value(&self, context: RemoteAddr, var: VarAt) -> Result<Option<TagText>, Loss> {
+        let read = || var::value(&self.objects(&self.memory), context, var);
+        let mut last = read();
+        for _ in 0..TRIES {
+            let again = read();
+            if again == last {
+                return again;
+            }
+            last = again;
+        }
+        Err(Loss::TagUnreadable)
+    }
+
+    /// The texts of `var` in many contexts, in their order.
+    ///
+    /// Everything is read twice, page by page, in two passes that share nothing: pages of different
+    /// moments can make up a text that never was, but not the same one twice. Where the passes
+    /// differ, the context is read once more by itself.
+    pub fn values(
+        &self,
+        contexts: &[RemoteAddr],
+        var: VarAt,
+    ) -> Vec<Result<Option<TagText>, Loss>> {
+        let pass = || {
+            let cache = PageCache::new(&self.memory);
+            let objects = self.objects(&cache);
+            contexts.iter().map(|at| var::value(&objects, *at, var)).collect::<Vec<_>>()
+        };
+        let (first, second) = (pass(), pass());
+        let both = first.into_iter().zip(second).zip(contexts);
+        both.map(|((one, two), at)| if one == two { one } else { self.value(*at, var) }).collect()
+    }
+
+    fn objects<'w, M>(&'w self, memory: &'w M) -> Objects<'w, M> {
+        Objects { memory, layout: self.layout, addresses: &self.addresses, shared: &self.shared }
+    }
+
+    /// Tries a walk several times, each with pages of its own.
+    fn retry<T>(
+        &self,
+        walk: impl Fn(&Objects<'_, PageCache<'_, LiveMemory>>) -> Result<T, WalkError>,
+    ) -> Result<T, WalkError> {
+        let attempt = || walk(&self.objects(&PageCache::new(&self.memory)));
+        let mut result = attempt();
+        for _ in 1..TRIES {
+            if result.is_ok() {
+                break;
+            }
+            result = attempt();
+        }
+        result
+    }
+}
+
+/// The part of the layout that the kernel side shares.
+fn shared_layout(layout: &Layout, addresses: &Addresses) -> PyLayout {
+    PyLayout {
+        nodes: addresses.nodes,
+        str_type: addresses.str_type.0,
+        none: addresses.none.0,
+        context_vars: common::CONTEXT_VARS as u32,
+        hamt_root: common::HAMT_ROOT as u32,
+        str_ascii_data: layout.str_ascii_data,
+        str_wide_data: layout.str_wide_data,
+        token_old_value: common::TOKEN_OLD_VALUE as u32,
+        reserved: 0,
+    }
+}

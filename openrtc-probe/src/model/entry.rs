@@ -1,0 +1,105 @@
+//! One session of the ledger.
+
+use std::collections::HashSet;
+
+use openrtc_common::{
+    session,
+    tag::{TagKey, TagText},
+};
+
+use super::{
+    look::Names,
+    snapshot::{Session, Status, Usage},
+    usage::Rates,
+};
+
+/// How long a session stays `slow` after a stall, as OpenRTC has it.
+const SLOW_NS: u64 = 5_000_000_000;
+/// A session that no task holds counts as ended only if it has not run since this long before the
+/// walk that missed it: a walk takes time.
+const ENDED_MARGIN_NS: u64 = 100_000_000;
+
+/// What the last walk over the worker's tasks found.
+#[derive(Debug)]
+pub(super) struct Census {
+    /// The tags that tasks hold.
+    pub(super) tags: HashSet<TagKey>,
+    /// When the walk began.
+    pub(super) at_ns: u64,
+}
+
+/// One session, over all the slots that its tag has had.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// `None` until a slot with its tag is met: names may come first.
+    pub(super) tag: Option<TagText>,
+    pub(super) names: Names,
+    pub(super) first_at_ns: u64,
+    pub(super) last_at_ns: u64,
+    pub(super) was_there: bool,
+    /// How many slots held its tag at the last look.
+    pub(super) slots: u32,
+    /// What its counters held at the first look.
+    pub(super) origin: Usage,
+    /// From slots that were freed while the tag lives on in another.
+    pub(super) base: Usage,
+    /// Cumulative, as last shown; nothing shown ever goes back.
+    pub(super) shown: Usage,
+    pub(super) shown_cpu_before_ns: u64,
+    pub(super) peak_bytes: Option<u64>,
+    pub(super) last_stall_ns: Option<u64>,
+    pub(super) is_running: bool,
+    pub(super) ended_shown: bool,
+}
+
+impl Entry {
+    /// Whether the last walk found no task that holds the tag, and it has not run since.
+    pub(super) fn has_ended(&self, key: &TagKey, census: Option<&Census>) -> bool {
+        census.is_some_and(|census| {
+            let ran = self.is_running || self.last_at_ns + ENDED_MARGIN_NS >= census.at_ns;
+            !ran && !census.tags.contains(key)
+        })
+    }
+
+    /// Takes in a slot that holds the session's tag.
+    pub(super) fn meet(&mut self, session: &session::Session, is_running: bool) {
+        if self.tag.is_none() {
+            self.tag = Some(session.tag);
+            self.first_at_ns = session.first_at_ns;
+        }
+        self.last_at_ns = self.last_at_ns.max(session.last_at_ns);
+        self.is_running |= is_running;
+        self.slots += 1;
+    }
+
+    /// The session as views show it.
+    pub(super) fn row(
+        &self,
+        now_ns: u64,
+        ended: bool,
+        mem_bytes: Option<u64>,
+        stalls_now: bool,
+        rates: Rates,
+    ) -> Session {
+        let slow = stalls_now
+            || self.last_stall_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) <= SLOW_NS);
+        let until_ns = if ended { self.last_at_ns } else { now_ns };
+        Session {
+            session_id: self.tag.iter().flat_map(TagText::chars).collect(),
+            id_is_cut: self.tag.is_some_and(|tag| tag.is_cut()),
+            agent_name: self.names.agent.clone(),
+            tenant: self.names.tenant.clone(),
+            duration_ns: until_ns.saturating_sub(self.first_at_ns),
+            duration_is_lower_bound: self.was_there,
+            usage: self.shown,
+            cpu_ratio: rates.ratio(self.shown.cpu_ns(), self.shown_cpu_before_ns),
+            mem_bytes: mem_bytes.filter(|_| !ended),
+            peak_bytes: self.peak_bytes,
+            status: match (ended, slow) {
+                (true, _) => Status::Ended,
+                (false, true) => Status::Slow,
+                (false, false) => Status::Active,
+            },
+        }
+    }
+}

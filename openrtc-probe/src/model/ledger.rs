@@ -1,0 +1,337 @@
+//! The ledger: where every nanosecond of the worker's CPU time went, since attach.
+//!
+//! Invariant: sessions + untagged + loop overhead + other threads is the on-CPU time of all
+//! followed threads; [`Worker::accounted_ratio`] shows it against the kernel's own account.
+
+use std::collections::HashMap;
+
+use openrtc_common::{
+    loss::Loss,
+    session::{self, UNTAGGED},
+    tag::TagKey,
+};
+
+use super::{
+    entry::{Census, Entry},
+    look::{Fact, Look, ThreadLook},
+    snapshot::{Health, Session, Snapshot, Stall, Untagged, Usage, Worker},
+    stalls::{Known, Stalls},
+    usage::Rates,
+};
+
+/// What stays the same of a worker.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// Process id.
+    pub pid: u32,
+    /// Interpreter version.
+    pub python: String,
+}
+
+/// Cumulative totals besides the sessions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    process_cpu_ns: u64,
+    loop_threads: usize,
+    loop_overhead_ns: u64,
+    other_threads_ns: u64,
+    untagged: Usage,
+}
+
+/// The model of one worker.
+#[derive(Debug)]
+pub struct Ledger {
+    about: About,
+    threshold_ns: u64,
+    /// All stalls.
+    pub stalls: Stalls,
+    sessions: HashMap<TagKey, Entry>,
+    /// Sessions that ended and were cleared away.
+    gone: Usage,
+    /// Threads that exited.
+    exited: Totals,
+    /// Counters at the moment of the first look; what is shown is since then.
+    origin: Option<(u64, Totals)>,
+    before: Option<(u64, Totals, u64)>,
+    census: Option<Census>,
+    loops: Vec<String>,
+    tag_found: bool,
+    lost: Vec<(&'static str, u64)>,
+}
+
+impl Ledger {
+    /// An empty ledger; a poll of `threshold_ns` or more is a stall.
+    pub fn new(about: About, threshold_ns: u64, unix_offset_ns: i128) -> Ledger {
+        Ledger {
+            about,
+            threshold_ns,
+            stalls: Stalls::new(threshold_ns, unix_offset_ns),
+            sessions: HashMap::new(),
+            gone: Usage::default(),
+            exited: Totals::default(),
+            origin: None,
+            before: None,
+            census: None,
+            loops: Vec::new(),
+            tag_found: false,
+            lost: Vec::new(),
+        }
+    }
+
+    /// Takes in what was found out.
+    pub fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::Found(keys) => {
+                for key in keys {
+                    self.sessions.entry(key).or_default().was_there = true;
+                }
+            }
+            Fact::Named(key, names) => {
+                let entry = self.sessions.entry(key).or_default();
+                entry.names.agent = names.agent.or(entry.names.agent.take());
+                entry.names.tenant = names.tenant.or(entry.names.tenant.take());
+            }
+            Fact::Live(tags, at_ns) => self.census = Some(Census { tags, at_ns }),
+            Fact::ThreadGone(thread) => {
+                let look = ThreadLook::new(*thread);
+                let outside_ns = look.outside_ns(thread.clock.since_at_ns);
+                if look.is_loop() {
+                    self.exited.loop_overhead_ns += outside_ns;
+                } else {
+                    self.exited.other_threads_ns += outside_ns;
+                }
+            }
+            Fact::SessionGone(session) => self.fold(&session),
+            Fact::LoopSeen(name) => {
+                if !self.loops.contains(&name) {
+                    self.loops.push(name);
+                    self.loops.sort();
+                }
+            }
+            Fact::TagFound => self.tag_found = true,
+            Fact::Lost(cause, count) => match self.lost.iter_mut().find(|(c, _)| *c == cause) {
+                Some((_, total)) => *total += count,
+                None => self.lost.push((cause, count)),
+            },
+        }
+    }
+
+    /// Marks the culprit as slow, and adds its names to the stall.
+    pub fn blame(&mut self, known: &Known, now_ns: u64) -> Stall {
+        if let Some(key) = known.key {
+            self.sessions.entry(key).or_default().last_stall_ns = Some(now_ns);
+        }
+        self.with_names(known)
+    }
+
+    /// Sessions whose agent or tenant is not known yet.
+    pub fn is_unnamed(&self, key: &TagKey) -> bool {
+        self.sessions
+            .get(key)
+            .is_none_or(|entry| entry.names.agent.is_none() || entry.names.tenant.is_none())
+    }
+
+    /// Sessions that ended and have been shown so: they can be forgotten.
+    pub fn forgettable(&self) -> Vec<TagKey> {
+        let ended = self.sessions.iter().filter(|(_, entry)| entry.ended_shown);
+        ended.map(|(key, _)| *key).collect()
+    }
+
+    /// The picture at the moment of `look`.
+    pub fn picture(&mut self, look: &Look, is_final: bool) -> Snapshot {
+        let mut usage = self.usage_by_key(look);
+        let mut totals = self.totals(look);
+        totals.untagged = usage.remove(&None).unwrap_or_default();
+        let is_first = self.origin.is_none();
+        let (origin_ns, origin) = *self.origin.get_or_insert((look.at_ns, totals));
+        let (before_ns, before, polls_before) = self.before.unwrap_or((look.at_ns, totals, 0));
+        let interval_ns = look.at_ns.saturating_sub(before_ns);
+        let rates = Rates { interval_ns };
+
+        self.update(&mut usage, is_first);
+        let sessions = self.rows(look, rates);
+        let untagged = Untagged {
+            usage: totals.untagged.since(&origin.untagged),
+            cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.untagged.cpu_ns()),
+        };
+        let mut worker = self.worker(look, &totals, &origin);
+        worker.cpu_ratio = rates.ratio(totals.process_cpu_ns, before.process_cpu_ns);
+        worker.polls = self.sum(&untagged, |usage| usage.polls);
+        worker.polls_per_s = rates.per_s(worker.polls, polls_before);
+        // A thread that became a loop's takes its past with it: a leap, and no rate.
+        let is_split_alike = totals.loop_threads <= before.loop_threads;
+        let rate = |now, before| rates.ratio(now, before).filter(|_| is_split_alike);
+        worker.loop_overhead_cpu_ratio = rate(totals.loop_overhead_ns, before.loop_overhead_ns);
+        worker.other_threads_cpu_ratio = rate(totals.other_threads_ns, before.other_threads_ns);
+        let contexts_ns = self.sum(&untagged, Usage::cpu_ns);
+        let listed_ns: u64 = sessions.iter().map(|session| session.usage.cpu_ns()).sum();
+        worker.ended_cpu_ns = contexts_ns.saturating_sub(untagged.usage.cpu_ns() + listed_ns);
+        let cpu_ns = contexts_ns + worker.loop_overhead_cpu_ns + worker.other_threads_cpu_ns;
+        worker.accounted_ratio = (worker.cpu_ns > 0).then(|| cpu_ns as f64 / worker.cpu_ns as f64);
+        self.before = Some((look.at_ns, totals, worker.polls));
+        Snapshot {
+            at_unix_ns: look.at_unix_ns,
+            elapsed_ns: look.at_ns.saturating_sub(origin_ns),
+            interval_ns,
+            is_final,
+            worker,
+            untagged,
+            sessions,
+            stalls: self.stalls.iter().map(|known| self.with_names(known)).collect(),
+            health: self.health(look),
+        }
+    }
+
+    /// Closed and open spans, by tag; `None` is untagged.
+    fn usage_by_key(&mut self, look: &Look) -> HashMap<Option<TagKey>, Usage> {
+        let mut by_slot: HashMap<u32, Usage> =
+            look.sessions.iter().map(|(slot, session)| (*slot, Usage::of(session))).collect();
+        self.add_open_spans(look, &mut by_slot);
+        for entry in self.sessions.values_mut() {
+            entry.is_running = false;
+            entry.slots = 0;
+        }
+        let running: Vec<u32> = look
+            .threads
+            .iter()
+            .filter_map(|look| look.thread.polls.top().map(|top| top.slot))
+            .collect();
+        let mut by_key: HashMap<Option<TagKey>, Usage> = HashMap::new();
+        for (slot, session) in &look.sessions {
+            let key = (*slot != UNTAGGED).then(|| session.tag.key());
+            if let Some(usage) = by_slot.get(slot) {
+                by_key.entry(key).or_default().add(usage);
+            }
+            if let Some(key) = key {
+                self.sessions.entry(key).or_default().meet(session, running.contains(slot));
+            }
+        }
+        by_key
+    }
+
+    fn add_open_spans(&self, look: &Look, by_slot: &mut HashMap<u32, Usage>) {
+        for thread in &look.threads {
+            let now = thread.reading(look.at_ns);
+            let polls = &thread.thread.polls;
+            if let Some(open) = polls.open_span(&now) {
+                let usage = by_slot.entry(open.slot).or_default();
+                if thread.is_loop() {
+                    usage.loop_cpu_ns += open.split.on_cpu_ns;
+                    usage.off_cpu_ns += open.split.off_cpu_ns;
+                    usage.run_queue_ns += open.split.run_queue_ns;
+                } else {
+                    usage.offloaded_cpu_ns += open.split.on_cpu_ns;
+                }
+            }
+            if let Some(poll) = polls.open_poll(&now)
+                && thread.is_loop()
+            {
+                let usage = by_slot.entry(poll.slot).or_default();
+                usage.longest_poll_ns = usage.longest_poll_ns.max(poll.split.wall_ns);
+                usage.stalls += u64::from(poll.split.wall_ns >= self.threshold_ns);
+            }
+        }
+    }
+
+    fn totals(&self, look: &Look) -> Totals {
+        let mut totals = Totals { process_cpu_ns: look.process_cpu_ns, ..self.exited };
+        for thread in &look.threads {
+            let outside_ns = thread.outside_ns(look.at_ns);
+            if thread.is_loop() {
+                totals.loop_threads += 1;
+                totals.loop_overhead_ns += outside_ns;
+            } else {
+                totals.other_threads_ns += outside_ns;
+            }
+        }
+        totals
+    }
+
+    fn worker(&self, look: &Look, totals: &Totals, origin: &Totals) -> Worker {
+        let since = |now: u64, origin: u64| now.saturating_sub(origin);
+        Worker {
+            pid: self.about.pid,
+            python: self.about.python.clone(),
+            event_loop: self.loops.join(", "),
+            cpu_ns: since(totals.process_cpu_ns, origin.process_cpu_ns),
+            rss_bytes: look.rss_bytes,
+            threads: look.thread_count,
+            loop_overhead_cpu_ns: since(totals.loop_overhead_ns, origin.loop_overhead_ns),
+            other_threads_cpu_ns: since(totals.other_threads_ns, origin.other_threads_ns),
+            tag_found: self.tag_found,
+            ..Worker::default()
+        }
+    }
+
+    /// Brings every session up to date; the first time, sets where it starts from.
+    fn update(&mut self, usage: &mut HashMap<Option<TagKey>, Usage>, is_first: bool) {
+        for (key, entry) in &mut self.sessions {
+            let mut now = usage.remove(&Some(*key)).unwrap_or_default();
+            now.add(&entry.base);
+            if is_first {
+                entry.origin = now;
+            }
+            entry.shown_cpu_before_ns = entry.shown.cpu_ns();
+            entry.shown.raise(&now.since(&entry.origin));
+        }
+    }
+
+    fn rows(&mut self, look: &Look, rates: Rates) -> Vec<Session> {
+        let ongoing: Vec<TagKey> = self.stalls.ongoing().filter_map(|known| known.key).collect();
+        let census = self.census.as_ref();
+        let live_count =
+            self.sessions.iter().filter(|(key, entry)| !entry.has_ended(key, census)).count()
+                as u64;
+        let mem_bytes = look.rss_bytes.filter(|_| live_count > 0).map(|rss| rss / live_count);
+        let mut rows = Vec::new();
+        for (key, entry) in &mut self.sessions {
+            let ended = entry.has_ended(key, census);
+            if (ended && entry.ended_shown) || entry.tag.is_none() {
+                continue;
+            }
+            entry.ended_shown = ended;
+            if !ended {
+                entry.peak_bytes = entry.peak_bytes.max(mem_bytes);
+            }
+            rows.push(entry.row(look.at_ns, ended, mem_bytes, ongoing.contains(key), rates));
+        }
+        rows.sort_by(|a, b| a.session_id.cmp(&b.session_id));
+        rows
+    }
+
+    fn sum(&self, untagged: &Untagged, of: impl Fn(&Usage) -> u64) -> u64 {
+        let sessions: u64 = self.sessions.values().map(|entry| of(&entry.shown)).sum();
+        sessions + of(&self.gone) + of(&untagged.usage)
+    }
+
+    fn fold(&mut self, session: &session::Session) {
+        let key = session.tag.key();
+        let usage = Usage::of(session);
+        match self.sessions.get_mut(&key) {
+            // It ended, was shown so, and did not come back in another slot.
+            Some(entry) if entry.ended_shown && entry.slots <= 1 => {
+                self.gone.add(&entry.shown);
+                self.sessions.remove(&key);
+            }
+            Some(entry) => entry.base.add(&usage),
+            None => self.gone.add(&usage),
+        }
+    }
+
+    fn with_names(&self, known: &Known) -> Stall {
+        let names = known.key.and_then(|key| self.sessions.get(&key)).map(|entry| &entry.names);
+        Stall {
+            agent_name: names.and_then(|names| names.agent.clone()),
+            tenant: names.and_then(|names| names.tenant.clone()),
+            ..known.stall.clone()
+        }
+    }
+
+    fn health(&self, look: &Look) -> Health {
+        let kernel = Loss::NAMES.iter().zip(&look.losses).map(|((_, name), count)| (*name, *count));
+        let own = self.lost.iter().copied();
+        let stalls = [("stall_ends", self.stalls.lost_ends)];
+        let all = kernel.chain(own).chain(stalls);
+        Health { lost: all.filter(|(_, count)| *count > 0).collect() }
+    }
+}

@@ -1,0 +1,101 @@
+//! What comes in: one look at the counters, and the facts in between.
+
+use std::collections::HashSet;
+
+use openrtc_common::{
+    account::{Reading, state},
+    session::Session,
+    tag::TagKey,
+    thread::{Thread, role},
+};
+
+/// Everything read of the worker at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub at_unix_ns: i128,
+    /// CPU time of the process, by the kernel's own account.
+    pub process_cpu_ns: u64,
+    /// Resident set, if it could be read.
+    pub rss_bytes: Option<u64>,
+    /// Threads alive.
+    pub thread_count: u32,
+    /// The followed threads.
+    pub threads: Vec<ThreadLook>,
+    /// Sessions in use, by slot.
+    pub sessions: Vec<(u32, Session)>,
+    /// Losses in the kernel, by cause.
+    pub losses: Vec<u64>,
+}
+
+/// One thread's account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ThreadLook {
+    /// The account.
+    pub thread: Thread,
+    /// What it is doing now: the scheduler's word, or `/proc`'s where no event was heard yet.
+    pub doing: u32,
+}
+
+impl ThreadLook {
+    /// The account of a thread that is doing what the scheduler told last.
+    pub fn new(thread: Thread) -> ThreadLook {
+        ThreadLook { thread, doing: thread.clock.state }
+    }
+
+    /// Whether the scheduler has told nothing of it yet.
+    pub fn is_unheard(&self) -> bool {
+        state::is_unheard(self.thread.clock.state)
+    }
+
+    /// Whether it runs an event loop.
+    pub fn is_loop(&self) -> bool {
+        self.thread.role == role::LOOP
+    }
+
+    /// Its times up to now.
+    pub fn reading(&self, now_ns: u64) -> Reading {
+        self.thread.clock.read_as(now_ns, self.doing)
+    }
+
+    /// CPU time outside any context: what the kernel charged the thread with, less its polls.
+    pub fn outside_ns(&self, now_ns: u64) -> u64 {
+        let polls = &self.thread.polls;
+        let open = polls.open_span(&self.reading(now_ns));
+        let open_ns = open.map_or(0, |open| open.split.on_cpu_ns);
+        let charged_ns = self.thread.clock.charged_ns(now_ns, self.doing);
+        charged_ns.saturating_sub(polls.on_cpu_ns + open_ns)
+    }
+}
+
+/// What the worker's memory says of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The agent variable's value.
+    pub agent: Option<String>,
+    /// The tenant variable's value.
+    pub tenant: Option<String>,
+}
+
+/// Something that was found out between two looks.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// These sessions were there when we attached: they have lived longer than we saw.
+    Found(Vec<TagKey>),
+    /// A session's agent and tenant.
+    Named(TagKey, Names),
+    /// Tasks hold these tags; the walk that found them began at this time.
+    Live(HashSet<TagKey>, u64),
+    /// A thread exited: its last account.
+    ThreadGone(Box<Thread>),
+    /// A forgotten session's slot was freed: its last counters.
+    SessionGone(Box<Session>),
+    /// An event loop of this type runs.
+    LoopSeen(String),
+    /// The tag variable was found.
+    TagFound,
+    /// This many events were missed or misread by the daemon itself, by cause.
+    Lost(&'static str, u64),
+}

@@ -1,0 +1,186 @@
+//! What the model hands to every view: one picture of the worker at one moment.
+//!
+//! Times are nanoseconds, sizes bytes, ratios of one core (1.0 is one core fully used). `None` is
+//! "not known", never zero. All `*_ns` of a [`Usage`] are cumulative since attach and count a poll
+//! that still runs up to the moment of the picture.
+
+/// The worker and its sessions at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Wall-clock time of the picture, nanoseconds since the Unix epoch.
+    pub at_unix_ns: i128,
+    /// Since attach.
+    pub elapsed_ns: u64,
+    /// Since the picture before; what the rates are over.
+    pub interval_ns: u64,
+    /// Whether it is the last one.
+    pub is_final: bool,
+    /// The worker as a whole.
+    pub worker: Worker,
+    /// Polls without a tag.
+    pub untagged: Untagged,
+    /// Every session, live ones and those that ended since the picture before, by id.
+    pub sessions: Vec<Session>,
+    /// Stalls, newest first: all that go on, and the last that ended.
+    pub stalls: Vec<Stall>,
+    /// What we know that we missed.
+    pub health: Health,
+}
+
+/// The worker as a whole.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Worker {
+    /// Process id.
+    pub pid: u32,
+    /// Interpreter version, such as `3.11.2`.
+    pub python: String,
+    /// The loops seen, such as `asyncio` or `asyncio, uvloop`; empty while none is.
+    pub event_loop: String,
+    /// CPU time of the process over the interval, of one core.
+    pub cpu_ratio: Option<f64>,
+    /// CPU time of the process since attach, by the kernel's own account.
+    pub cpu_ns: u64,
+    /// Resident set.
+    pub rss_bytes: Option<u64>,
+    /// Threads alive.
+    pub threads: u32,
+    /// Polls that ended on loop threads since attach.
+    pub polls: u64,
+    /// The same per second over the interval.
+    pub polls_per_s: Option<f64>,
+    /// On-CPU of loop threads outside any poll.
+    pub loop_overhead_cpu_ns: u64,
+    /// On-CPU of other threads outside any context.
+    pub other_threads_cpu_ns: u64,
+    /// Sessions, those that ended too, + untagged + loop overhead + other threads, over
+    /// [`Worker::cpu_ns`].
+    pub accounted_ratio: Option<f64>,
+    /// Whether the tag variable has been found; until then every poll is untagged.
+    pub tag_found: bool,
+    /// The share of [`Worker::loop_overhead_cpu_ns`] over the interval, of one core.
+    pub loop_overhead_cpu_ratio: Option<f64>,
+    /// The share of [`Worker::other_threads_cpu_ns`] over the interval, of one core.
+    pub other_threads_cpu_ratio: Option<f64>,
+    /// CPU of sessions that are no longer listed. With those that are, it is that of all sessions.
+    pub ended_cpu_ns: u64,
+}
+
+/// What polls used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// On-CPU on loop threads.
+    pub loop_cpu_ns: u64,
+    /// On-CPU on threads that run no loop (`to_thread`).
+    pub offloaded_cpu_ns: u64,
+    /// Off-CPU inside polls on loop threads.
+    pub off_cpu_ns: u64,
+    /// Run-queue wait inside polls on loop threads.
+    pub run_queue_ns: u64,
+    /// Polls on loop threads.
+    pub polls: u64,
+    /// The longest of them, one that still runs included.
+    pub longest_poll_ns: u64,
+    /// Those that passed the threshold, one that still runs included.
+    pub stalls: u64,
+}
+
+impl Usage {
+    /// All CPU time.
+    pub fn cpu_ns(&self) -> u64 {
+        self.loop_cpu_ns + self.offloaded_cpu_ns
+    }
+}
+
+/// Polls without a tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Untagged {
+    /// Cumulative.
+    pub usage: Usage,
+    /// CPU time over the interval, of one core.
+    pub cpu_ratio: Option<f64>,
+}
+
+/// One session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Session {
+    /// The tag as the worker holds it: untrusted text.
+    pub session_id: String,
+    /// Whether the id was longer than what is kept.
+    pub id_is_cut: bool,
+    /// Untrusted text.
+    pub agent_name: Option<String>,
+    /// Untrusted text.
+    pub tenant: Option<String>,
+    /// How long it has lived, as far as it was seen.
+    pub duration_ns: u64,
+    /// Whether it was there before us: it has lived longer than that.
+    pub duration_is_lower_bound: bool,
+    /// Cumulative.
+    pub usage: Usage,
+    /// CPU time over the interval, of one core.
+    pub cpu_ratio: Option<f64>,
+    /// Resident set of the worker, shared equally among live sessions, as `openrtc top` defines it.
+    pub mem_bytes: Option<u64>,
+    /// The highest value of that in the session's life.
+    pub peak_bytes: Option<u64>,
+    /// What it is doing.
+    pub status: Status,
+}
+
+/// What a session is doing, in the words of `openrtc top`. `draining` and `errored` cannot be seen
+/// from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Alive.
+    #[default]
+    Active,
+    /// It stalls, or did so in the last five seconds.
+    Slow,
+    /// No task holds its tag any more.
+    Ended,
+}
+
+impl Status {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Active => "active",
+            Status::Slow => "slow",
+            Status::Ended => "ended",
+        }
+    }
+}
+
+/// A poll on a loop thread that passed the threshold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stall {
+    /// Counts up from 1 in one run.
+    pub stall_id: u64,
+    /// The culprit, `None` for an untagged poll; untrusted text.
+    pub session_id: Option<String>,
+    /// Untrusted text.
+    pub agent_name: Option<String>,
+    /// Untrusted text.
+    pub tenant: Option<String>,
+    /// Wall-clock time when the poll began, nanoseconds since the Unix epoch.
+    pub started_at_unix_ns: i128,
+    /// Whether the poll still runs.
+    pub ongoing: bool,
+    /// Whether it already ran when we attached: its times are lower bounds.
+    pub is_lower_bound: bool,
+    /// Wall time.
+    pub duration_ns: u64,
+    /// Of that: running.
+    pub on_cpu_ns: u64,
+    /// Of that: asleep in the kernel.
+    pub off_cpu_ns: u64,
+    /// Of that: runnable without a CPU.
+    pub run_queue_ns: u64,
+}
+
+/// What we know that we missed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Count by cause, every cause that is not zero, in a fixed order.
+    pub lost: Vec<(&'static str, u64)>,
+}

@@ -1,0 +1,261 @@
+//! What a command line means: one [`Plan`], made of what was typed and of where we are. Pure.
+
+use std::time::Duration;
+
+use crate::cli::{Cli, Usage};
+use crate::view::order::Order;
+
+/// Everything that `run.rs` needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The worker.
+    pub pid: u32,
+    /// Names of the context variables that say who a poll is for.
+    pub vars: Vars,
+    /// The wall time of a poll above which it is a stall.
+    pub stall_threshold_ns: u64,
+    /// What is shown.
+    pub view: View,
+    /// From one picture to the next; with [`View::Once`] and [`View::JsonOnce`], to the only one.
+    pub interval: Duration,
+    /// After which it ends by itself.
+    pub duration: Option<Duration>,
+    /// Filters and order.
+    pub order: Order,
+    /// 0 warnings, 1 what is attached where, 2 everything.
+    pub verbosity: u8,
+    /// Whether the table has colours.
+    pub colour: bool,
+}
+
+/// Names of context variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vars {
+    /// The tag: which session.
+    pub session: String,
+    /// Which agent.
+    pub agent: String,
+    /// Which tenant.
+    pub tenant: String,
+}
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// A live table, refreshed in place.
+    Table,
+    /// A log line for each stall.
+    Log,
+    /// One picture as text.
+    Once,
+    /// JSON Lines: snapshots, and stalls as they happen.
+    Json,
+    /// One JSON object.
+    JsonOnce,
+}
+
+/// Where we are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// `TERM` is `dumb` or empty: it cannot draw in place.
+    pub terminal_is_dumb: bool,
+    /// What the environment says of colours. `NO_COLOR` is the wish of a person, `CLICOLOR_FORCE`
+    /// that of a script: the person wins.
+    pub colour: Option<bool>,
+}
+
+impl Surroundings {
+    /// Of an environment, looked up by name; `None` where a name is not set.
+    pub fn new(stdout_is_terminal: bool, env: impl Fn(&str) -> Option<String>) -> Self {
+        let value = |name| env(name).unwrap_or_default();
+        let forced = !matches!(value("CLICOLOR_FORCE").as_str(), "" | "0");
+        let colour =
+            if value("NO_COLOR").is_empty() { forced.then_some(true) } else { Some(false) };
+        let terminal_is_dumb = matches!(value("TERM").as_str(), "" | "dumb");
+        Self { stdout_is_terminal, terminal_is_dumb, colour }
+    }
+}
+
+impl Plan {
+    /// What `typed` means here.
+    pub fn new(typed: Cli, here: Surroundings) -> Result<Self, Usage> {
+        refuse_conflicts(&typed)?;
+        let view = view(&typed, here);
+        let seconds = match view {
+            View::Once | View::JsonOnce => typed.interval.unwrap_or(1.0),
+            View::Table | View::Log | View::Json => 1.0 / typed.refresh_rate,
+        };
+        Ok(Self {
+            pid: typed.pid,
+            vars: Vars {
+                session: typed.session_var,
+                agent: typed.agent_var,
+                tenant: typed.tenant_var,
+            },
+            stall_threshold_ns: typed.slow_session_threshold_ms.saturating_mul(1_000_000),
+            view,
+            interval: span(seconds)?,
+            duration: typed.duration.map(span).transpose()?,
+            order: Order {
+                sort: typed.sort,
+                reverse: false,
+                status: typed.status,
+                agent: typed.agent,
+                tenant: typed.tenant,
+            },
+            verbosity: typed.verbose,
+            colour: here.colour.unwrap_or(here.stdout_is_terminal),
+        })
+    }
+}
+
+fn view(typed: &Cli, here: Surroundings) -> View {
+    match (typed.json, typed.once) {
+        (true, true) => View::JsonOnce,
+        (true, false) => View::Json,
+        (false, true) => View::Once,
+        (false, false) if here.stdout_is_terminal && !here.terminal_is_dumb => View::Table,
+        (false, false) => View::Log,
+    }
+}
+
+fn refuse_conflicts(typed: &Cli) -> Result<(), Usage> {
+    if typed.interval.is_some() && !typed.once {
+        let hint = "add --once, or use --refresh-rate HZ for pictures that go on";
+        return Err(Usage::new("--interval needs --once", hint));
+    }
+    if typed.duration.is_some() && typed.once {
+        let hint = "use --once --interval SECS to measure so long";
+        return Err(Usage::new("--duration cannot be used with --once", hint));
+    }
+    let vars = [
+        ("--session-var", &typed.session_var),
+        ("--agent-var", &typed.agent_var),
+        ("--tenant-var", &typed.tenant_var),
+    ];
+    for (flag, name) in vars {
+        if name.is_empty() {
+            let hint = format!("{flag} takes the name given to ContextVar(...)");
+            return Err(Usage::new(format!("{flag} is empty"), hint));
+        }
+    }
+    Ok(())
+}
+
+fn span(seconds: f64) -> Result<Duration, Usage> {
+    let out_of_range = |_| Usage::new(format!("{seconds} seconds is out of range"), "type less");
+    Duration::try_from_secs_f64(seconds).map_err(out_of_range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Typed, parse};
+    use crate::view::order::{Sort, StatusFilter};
+
+    const TERMINAL: Surroundings =
+        Surroundings { stdout_is_terminal: true, terminal_is_dumb: false, colour: None };
+    const PIPE: Surroundings = Surroundings { stdout_is_terminal: false, ..TERMINAL };
+
+    fn plan(line: &str, here: Surroundings) -> Result<Plan, Usage> {
+        let words = ["openrtc-probe", "--pid", "42"].into_iter().chain(line.split_whitespace());
+        match parse(words)? {
+            Typed::Run(cli) => Plan::new(*cli, here),
+            Typed::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn the_view_is_chosen_by_flags_then_by_the_terminal() {
+        let dumb = Surroundings { terminal_is_dumb: true, ..TERMINAL };
+        for (line, here, view) in [
+            ("", TERMINAL, View::Table),
+            ("", dumb, View::Log),
+            ("", PIPE, View::Log),
+            ("--once", TERMINAL, View::Once),
+            ("--once", PIPE, View::Once),
+            ("--json", TERMINAL, View::Json),
+            ("--json", PIPE, View::Json),
+            ("--json --once", TERMINAL, View::JsonOnce),
+            ("--once --json", PIPE, View::JsonOnce),
+        ] {
+            assert_eq!(plan(line, here).map(|plan| plan.view), Ok(view), "{line}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        let ms = Duration::from_millis;
+        for (line, interval, duration) in [
+            ("", ms(1000), None),
+            ("--refresh-rate 10", ms(100), None),
+            ("--refresh-rate 0.5 --duration 1.5", ms(2000), Some(ms(1500))),
+            ("--once", ms(1000), None),
+            ("--once --interval 0.25 --refresh-rate 5", ms(250), None),
+        ] {
+            let plan = plan(line, PIPE).unwrap();
+            assert_eq!((plan.interval, plan.duration), (interval, duration), "{line}");
+        }
+        let plan = plan("--slow-session-threshold-ms 20", PIPE).unwrap();
+        assert_eq!(plan.stall_threshold_ns, 20_000_000);
+    }
+
+    #[test]
+    fn filters_and_names_are_taken_as_typed() {
+        let line = "--sort stalls --status ended --agent a --tenant t --session-var request_id -v";
+        let plan = plan(line, PIPE).unwrap();
+        let order = Order {
+            sort: Sort::Stalls,
+            reverse: false,
+            status: StatusFilter::Ended,
+            agent: Some("a".into()),
+            tenant: Some("t".into()),
+        };
+        assert_eq!(plan.order, order);
+        assert_eq!((plan.pid, plan.verbosity), (42, 1));
+        assert_eq!(plan.vars.session, "request_id");
+        assert_eq!(plan.vars.agent, "openrtc_agent_name");
+    }
+
+    #[test]
+    fn conflicts_are_refused_with_a_hint() {
+        for (line, message) in [
+            ("--interval 2", "--interval needs --once"),
+            ("--once --duration 2", "--duration cannot be used with --once"),
+            ("--session-var=", "--session-var is empty"),
+        ] {
+            let refused = plan(line, PIPE).unwrap_err();
+            assert_eq!(refused.message, message);
+            assert!(!refused.hint.is_empty());
+        }
+    }
+
+    #[test]
+    fn colours() {
+        let colour = |here| plan("", here).unwrap().colour;
+        assert!(colour(TERMINAL));
+        assert!(!colour(PIPE));
+        assert!(colour(Surroundings { colour: Some(true), ..PIPE }));
+        assert!(!colour(Surroundings { colour: Some(false), ..TERMINAL }));
+    }
+
+    #[test]
+    fn surroundings_of_an_environment() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| {
+                let found = pairs.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            }
+        };
+        assert_eq!(Surroundings::new(true, env(&[("TERM", "xterm"), ("NO_COLOR", "")])), TERMINAL);
+        assert!(Surroundings::new(true, env(&[])).terminal_is_dumb);
+        assert!(Surroundings::new(true, env(&[("TERM", "dumb")])).terminal_is_dumb);
+        let colour = |pairs| Surroundings::new(true, env(pairs)).colour;
+        assert_eq!(colour(&[("NO_COLOR", "1")]), Some(false));
+        assert_eq!(colour(&[("CLICOLOR_FORCE", "0")]), None);
+        assert_eq!(colour(&[("CLICOLOR_FORCE", "1")]), Some(true));
+        assert_eq!(colour(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), Some(false));
+    }
+}

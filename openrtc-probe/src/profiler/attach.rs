@@ -1,0 +1,220 @@
+//! Attaching, all or nothing.
+//!
+//! In this order: what can be refused without touching anything; the programs; exits, tag changes
+//! and enters; the threads and polls that are there already; the scheduler. On any error all that
+//! was attached is detached, because whoever holds it is dropped.
+
+use std::io;
+
+use anyhow::{Context as _, Result};
+use openrtc_common::{
+    config::{Config, Settings, SiteRegisters},
+    poll::{Frame, MAX_DEPTH, via},
+    session::UNTAGGED,
+};
+
+use super::{Now, Profiler, Vars, pairing::AtAttach};
+use crate::{
+    blocker::Blocker,
+    bpf::{self, Kernel, Programs, Reaper, SitePoint},
+    cpython::{PyThread, Python, memory::RemoteAddr},
+    host,
+    model::{About, Ledger},
+    worker::{Interpreter, SiteKind, Worker, WorkerThread},
+};
+
+/// How often a thread's entered contexts are read anew because it moved on.
+const SEED_TRIES: usize = 16;
+
+/// What to look at, and for what.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The worker's process id.
+    pub pid: i32,
+    /// Name of the context variable that holds the session's id.
+    pub session_var: String,
+    /// Name of the one that holds the agent's name.
+    pub agent_var: String,
+    /// Name of the one that holds the tenant's id.
+    pub tenant_var: String,
+    /// Wall time from which a poll on a loop thread is a stall.
+    pub stall_threshold_ns: u64,
+    /// Whether the programs in the kernel tell what they do on standard error.
+    pub is_kernel_logged: bool,
+}
+
+/// Which program stands at which site, and in which order they are attached.
+const PROGRAMS: [(SiteKind, &str); 6] = [
+    (SiteKind::RunExit, "run_exit"),
+    (SiteKind::ContextExit, "context_exit"),
+    (SiteKind::VarSet, "var_set"),
+    (SiteKind::VarReset, "var_reset"),
+    (SiteKind::RunEnter, "run_enter"),
+    (SiteKind::ContextEnter, "context_enter"),
+];
+
+/// Attaches to the worker. The returned profiler has taken its first picture.
+///
+/// # Errors
+/// A [`Blocker`] inside where the user can do something about it.
+pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
+    if let Some(blocker) = host::blockers(&host::HostFacts::read()?).into_iter().next() {
+        return Err(blocker.into());
+    }
+    let worker = Worker::open(target.pid)?;
+    let interpreter = worker.interpreter()?;
+    let python =
+        Python::open(target.pid, interpreter.version, &interpreter.addresses, &worker.tids()?)?;
+    let config = config(&target, &interpreter, &python)?;
+    let mut settings =
+        Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
+    let mut kernel = Kernel::load(&config, &settings, target.is_kernel_logged)?;
+    settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
+    kernel.set(&settings);
+    kernel.load_scheduler()?;
+    kernel.attach_sites(Programs::Exact, &site_points(&interpreter))?;
+
+    let at_attach = AtAttach::of(kernel.threads());
+
+    let start = now();
+    let about = About { pid: target.pid as u32, python: interpreter.version.to_string() };
+    let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
+    let ledger = Ledger::new(about, target.stall_threshold_ns, unix_offset_ns);
+    let mut profiler = Profiler {
+        worker,
+        python,
+        interpreter,
+        kernel,
+        ledger,
+        reaper: Reaper::default(),
+        settings,
+        target,
+        vars: Vars::default(),
+        at_attach,
+        last_cpu_ns: 0,
+    };
+    profiler.find_vars();
+    profiler.seed(&now)?;
+    profiler.kernel.attach_scheduler()?;
+    profiler.find_loops();
+    profiler.find_sessions(now());
+    // The origin: everything shown is since now.
+    profiler.picture(now, false);
+    Ok(profiler)
+}
+
+/// Since 6.16 the kernel asks for more than `CAP_PERFMON` before it lets anybody place a uprobe. That is
+/// found out by trying, on ourselves, before the worker is touched.
+fn name_refusal(error: anyhow::Error) -> anyhow::Error {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+        let needed_for = "attach probes to user space on this kernel";
+        return Blocker::MissingCapability { name: "CAP_SYS_ADMIN", needed_for }.into();
+    }
+    error
+}
+
+/// The constants that the programs are loaded with.
+pub fn config(target: &Target, interpreter: &Interpreter, python: &Python) -> Result<Config> {
+    Ok(Config {
+        tgid: u32::try_from(target.pid).map_err(|_| Blocker::NoSuchProcess { pid: target.pid })?,
+        reserved: 0,
+        python: python.kernel_layout(),
+        kernel: bpf::kernel_layout()?,
+        registers: registers(interpreter),
+    })
+}
+
+fn registers(interpreter: &Interpreter) -> SiteRegisters {
+    let at = |kind: SiteKind, index: usize| {
+        let site = interpreter.sites.iter().find(|site| site.kind == kind);
+        site.and_then(|site| site.registers.get(index)).map_or(0, |r| r.pt_regs_offset())
+    };
+    SiteRegisters {
+        run_enter: at(SiteKind::RunEnter, 0),
+        run_exit: at(SiteKind::RunExit, 0),
+        context_enter: at(SiteKind::ContextEnter, 0),
+        context_exit: at(SiteKind::ContextExit, 0),
+        set_var: at(SiteKind::VarSet, 0),
+        set_value: at(SiteKind::VarSet, 1),
+        reset_var: at(SiteKind::VarReset, 0),
+        reset_token: at(SiteKind::VarReset, 1),
+    }
+}
+
+/// The sites in the order in which they are attached.
+pub fn site_points(interpreter: &Interpreter) -> Vec<SitePoint> {
+    let points = PROGRAMS.iter().filter_map(|(kind, program)| {
+        let site = interpreter.sites.iter().find(|site| site.kind == *kind)?;
+        Some(SitePoint { program, path: interpreter.attach_path.clone(), offset: site.offset.0 })
+    });
+    points.collect()
+}
+
+impl Profiler {
+    /// Gives every thread an account, with the contexts that it is in now.
+    fn seed(&mut self, now: &impl Fn() -> Now) -> Result<()> {
+        let threads = self.worker.threads().context("cannot list the worker's threads")?;
+        let tids = threads.iter().map(|thread| (thread.ns_tid, thread.tid)).collect();
+        let known = self.python.threads(&tids).unwrap_or_default();
+        for WorkerThread { tid, on_cpu_ns, .. } in threads {
+            match known.iter().find(|thread| thread.tid == tid) {
+                Some(thread) => self.seed_python_thread(thread, on_cpu_ns, now),
+                None => {
+                    self.kernel.seed_thread(tid, now().monotonic_ns, on_cpu_ns, &[]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A thread that runs Python may enter and leave contexts while we look: its seed stands only
+    /// if it was in the same poll before and after.
+    fn seed_python_thread(&mut self, thread: &PyThread, charged_ns: u64, now: &impl Fn() -> Now) {
+        for _ in 0..SEED_TRIES {
+            let Some(entered) = self.python.entered(thread) else { continue };
+            let now_ns = now().monotonic_ns;
+            let frames = self.frames(thread, &entered.contexts, now_ns);
+            // Met by the programs already: they know better.
+            if !self.kernel.seed_thread(thread.tid, now_ns, charged_ns, &frames) {
+                return;
+            }
+            if self.python.entered(thread).is_some_and(|again| again.version == entered.version) {
+                return;
+            }
+            self.kernel.unseed_thread(thread.tid);
+        }
+    }
+
+    /// The contexts that a thread is in, as the programs would have seen them entered.
+    fn frames(&mut self, thread: &PyThread, contexts: &[u64], now_ns: u64) -> Vec<Frame> {
+        let mut frames: Vec<Frame> = contexts
+            .iter()
+            .take(MAX_DEPTH)
+            .map(|context| Frame {
+                context: *context,
+                slot: self.slot_of(RemoteAddr(*context), now_ns),
+                via: via::RUN,
+            })
+            .collect();
+        // uvloop runs its callbacks inside a context of its own; see `openrtc_common::poll`.
+        let is_uvloop = thread.running_loop.as_ref().is_some_and(|l| l.package() == "uvloop");
+        if let [outermost, _, ..] = &mut frames[..]
+            && is_uvloop
+            && outermost.slot == UNTAGGED
+        {
+            outermost.via = via::LOOP;
+        }
+        frames
+    }
+
+    fn slot_of(&mut self, context: RemoteAddr, now_ns: u64) -> u32 {
+        let tag = self.vars.session.map(|var| self.python.value(context, var));
+        match tag {
+            Some(Ok(Some(tag))) => {
+                self.kernel.open_session(&tag, context.0, now_ns).unwrap_or(UNTAGGED)
+            }
+            _ => UNTAGGED,
+        }
+    }
+}

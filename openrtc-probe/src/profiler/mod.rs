@@ -1,0 +1,223 @@
+//! A worker under observation: the process, its interpreter, the programs in the kernel and the
+//! ledger, and how facts get from the ones to the other.
+//!
+//! It has no clock and no loop of its own: whoever drives it says what time it is.
+
+mod attach;
+mod pairing;
+mod survey;
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use openrtc_common::{
+    account::state, config::Settings, event::kind, session::UNTAGGED, tag::TagText,
+};
+
+pub use attach::{Target, attach, config, site_points};
+use pairing::AtAttach;
+pub use pairing::{Pairing, Verdict};
+
+use crate::{
+    bpf::{Kernel, ProgramCost, Reaper},
+    cpython::{Python, VarAt},
+    model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
+    worker::{Interpreter, Worker},
+};
+
+/// Looks at threads and sessions that are tried for one that is not torn.
+const LOOK_TRIES: usize = 8;
+/// An open span shorter than this may close between two reads without being missed.
+const SHORT_SPAN_NS: u64 = 100_000;
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub unix_ns: i128,
+}
+
+/// The three variables, where they were found.
+#[derive(Clone, Copy, Debug, Default)]
+struct Vars {
+    session: Option<VarAt>,
+    agent: Option<VarAt>,
+    tenant: Option<VarAt>,
+}
+
+/// A worker that we are attached to. Dropping it detaches.
+pub struct Profiler {
+    worker: Worker,
+    python: Python,
+    interpreter: Interpreter,
+    kernel: Kernel,
+    ledger: Ledger,
+    reaper: Reaper,
+    /// What the programs were told last.
+    settings: Settings,
+    target: Target,
+    vars: Vars,
+    at_attach: AtAttach,
+    /// The process's CPU time when it was last readable.
+    last_cpu_ns: u64,
+}
+
+impl Profiler {
+    /// What is probed, for `-v`.
+    pub fn interpreter(&self) -> &Interpreter {
+        &self.interpreter
+    }
+
+    /// What one trap was found to take on this machine, nanoseconds.
+    pub fn trap_ns(&self) -> u64 {
+        self.settings.trap_ns
+    }
+
+    /// Whether the tag variable has been found.
+    pub fn tag_found(&self) -> bool {
+        self.vars.session.is_some()
+    }
+
+    /// The kernel side, for its file descriptor.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// What the programs have cost, by the kernel's own statistics.
+    pub fn costs(&self) -> Result<Vec<ProgramCost>> {
+        self.kernel.costs()
+    }
+
+    /// Whether entries and exits of each site pair up.
+    pub fn pairing(&self) -> Pairing {
+        Pairing::of(self.kernel.threads(), &self.at_attach)
+    }
+
+    /// Takes in the events that wait: stalls that have ended.
+    pub fn drain(&mut self, now: Now) -> Vec<Stall> {
+        let mut ended = Vec::new();
+        while let Some(event) = self.kernel.next_event() {
+            match event.kind {
+                kind::STALL_END => {
+                    let tag = tag_of(&self.kernel, event.slot);
+                    let known = self.ledger.stalls.end(&event, &tag);
+                    self.name(&tag, event.slot);
+                    ended.push(self.ledger.blame(&known, now.monotonic_ns));
+                }
+                kind::SESSION => self.name(&tag_of(&self.kernel, event.slot), event.slot),
+                kind::THREAD => self.find_loops(),
+                _ => self.ledger.take(Fact::Lost("unknown_events", 1)),
+            }
+        }
+        ended
+    }
+
+    /// Looks for polls that have passed the threshold; says when to look next.
+    pub fn watch(&mut self, now: Now) -> (Vec<Stall>, u64) {
+        let threads = self.thread_looks();
+        let kernel = &self.kernel;
+        let passed =
+            self.ledger.stalls.watch(now.monotonic_ns, &threads, |slot| tag_of(kernel, slot));
+        let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
+        let stalls =
+            passed.iter().map(|known| self.ledger.blame(known, now.monotonic_ns)).collect();
+        (stalls, next_ns)
+    }
+
+    /// The picture now.
+    pub fn picture(&mut self, now: impl Fn() -> Now, is_final: bool) -> Snapshot {
+        self.reap(now());
+        let look = self.look(now);
+        self.ledger.picture(&look, is_final)
+    }
+
+    /// Reads all counters, so that no span that was long open is missed or counted twice.
+    fn look(&mut self, now: impl Fn() -> Now) -> Look {
+        let mut look = Look::default();
+        for _ in 0..LOOK_TRIES {
+            let before = self.thread_looks();
+            let sessions: Vec<_> = self.kernel.sessions().collect();
+            let after = self.thread_looks();
+            let at = now();
+            let torn = is_torn(at.monotonic_ns, &before, &after);
+            look = Look {
+                at_ns: at.monotonic_ns,
+                at_unix_ns: at.unix_ns,
+                threads: after,
+                sessions,
+                ..look
+            };
+            if !torn {
+                break;
+            }
+        }
+        self.last_cpu_ns = self.worker.cpu_ns().unwrap_or(self.last_cpu_ns);
+        Look {
+            process_cpu_ns: self.last_cpu_ns,
+            rss_bytes: self.worker.rss_bytes().ok(),
+            thread_count: self.worker.thread_count().unwrap_or(0),
+            losses: self.kernel.losses(),
+            ..look
+        }
+    }
+
+    /// The followed threads. Of one that no event was heard of, `/proc` says what it is doing.
+    fn thread_looks(&self) -> Vec<ThreadLook> {
+        let mut looks: Vec<ThreadLook> =
+            self.kernel.threads().map(|(_, thread)| ThreadLook::new(thread)).collect();
+        if looks.iter().any(ThreadLook::is_unheard) {
+            let states: HashMap<u32, char> = self
+                .worker
+                .threads()
+                .unwrap_or_default()
+                .into_iter()
+                .map(|thread| (thread.tid, thread.state))
+                .collect();
+            for look in looks.iter_mut().filter(|look| look.is_unheard()) {
+                look.doing = match states.get(&look.thread.tid) {
+                    Some('R') => state::ON_CPU,
+                    Some(_) => state::OFF_CPU,
+                    None => state::UNKNOWN,
+                };
+            }
+        }
+        looks
+    }
+
+    fn reap(&mut self, now: Now) {
+        for (slot, thread) in Reaper::threads(&mut self.kernel) {
+            self.at_attach.forget(slot);
+            self.ledger.take(Fact::ThreadGone(Box::new(thread)));
+        }
+        for key in self.ledger.forgettable() {
+            self.reaper.forget(&mut self.kernel, key, now.monotonic_ns);
+        }
+        for session in self.reaper.sessions(&mut self.kernel, now.monotonic_ns) {
+            self.ledger.take(Fact::SessionGone(Box::new(session)));
+        }
+    }
+}
+
+/// The tag of a slot; empty for `untagged`.
+fn tag_of(kernel: &Kernel, slot: u32) -> TagText {
+    match kernel.session(slot) {
+        Some(session) if slot != UNTAGGED => session.tag,
+        _ => TagText::EMPTY,
+    }
+}
+
+/// Whether a span that was open before the sessions were read was closed after: then it is in
+/// neither or in both.
+fn is_torn(now_ns: u64, before: &[ThreadLook], after: &[ThreadLook]) -> bool {
+    before.iter().any(|before| {
+        let polls = &before.thread.polls;
+        let is_long = polls.depth > 0 && now_ns.saturating_sub(polls.span.at_ns) > SHORT_SPAN_NS;
+        is_long
+            && after
+                .iter()
+                .find(|after| after.thread.tid == before.thread.tid)
+                .is_none_or(|after| after.thread.polls.turns != polls.turns)
+    })
+}

@@ -1,0 +1,136 @@
+//! Looking around in the worker's memory: which threads run loops, which sessions live, and how
+//! they are called.
+
+use std::collections::HashSet;
+
+use openrtc_common::tag::{TagKey, TagText};
+
+use super::{Now, Profiler};
+use crate::{
+    cpython::{VarAt, memory::RemoteAddr},
+    model::{Fact, Names},
+};
+
+impl Profiler {
+    /// Looks around. To be called now and then; a look costs a walk over all tasks.
+    pub fn survey(&mut self, now: Now) {
+        self.find_loops();
+        if self.tag_found() {
+            self.census(now);
+        } else {
+            self.find_vars();
+            self.find_sessions(now);
+        }
+        self.kernel.flush_log();
+    }
+
+    /// Finds the variables that are not found yet, and tells the programs of the tag's.
+    pub(super) fn find_vars(&mut self) {
+        let find = |found: Option<VarAt>, name: &str| {
+            // More than one of a name is a module imported twice; the first by address is taken.
+            found.or_else(|| self.python.find_var(name).ok()?.into_iter().next())
+        };
+        let session = find(self.vars.session, &self.target.session_var);
+        let agent = find(self.vars.agent, &self.target.agent_var);
+        let tenant = find(self.vars.tenant, &self.target.tenant_var);
+        (self.vars.session, self.vars.agent, self.vars.tenant) = (session, agent, tenant);
+        let Some(var) = session else { return };
+        self.settings.tag_var = var.addr.0;
+        self.settings.tag_var_hash = u64::from(var.hash);
+        self.kernel.set(&self.settings);
+        self.ledger.take(Fact::TagFound);
+    }
+
+    /// Finds the threads that run event loops, and tells the programs.
+    pub(super) fn find_loops(&mut self) {
+        let Ok(tids) = self.worker.tids() else { return };
+        let Ok(threads) = self.python.threads(&tids) else { return };
+        for thread in threads {
+            let Some(running) = &thread.running_loop else { continue };
+            self.ledger.take(Fact::LoopSeen(running.package().to_owned()));
+            let slot = self.kernel.threads().find(|(_, known)| known.tid == thread.tid);
+            if let Some((slot, _)) = slot {
+                self.kernel.mark_loop(slot);
+            }
+        }
+    }
+
+    /// Finds the sessions that were there before us, idle ones too, and how they are called.
+    pub(super) fn find_sessions(&mut self, now: Now) {
+        let Some(found) = self.tags_of_tasks() else { return };
+        let keys = found.iter().map(|(tag, _)| tag.key()).collect();
+        for (tag, context) in &found {
+            if self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
+                self.ledger.take(Fact::Lost("sessions_full", 1));
+            }
+        }
+        self.ledger.take(Fact::Found(keys));
+        self.take_census(found, now);
+    }
+
+    /// Which tags do tasks hold, and how are their sessions called?
+    fn census(&mut self, now: Now) {
+        if let Some(found) = self.tags_of_tasks() {
+            self.take_census(found, now);
+        }
+    }
+
+    fn take_census(&mut self, found: Vec<(TagText, RemoteAddr)>, now: Now) {
+        let mut live = HashSet::new();
+        let mut unnamed = Vec::new();
+        for (tag, context) in found {
+            let key = tag.key();
+            if live.insert(key) && self.ledger.is_unnamed(&key) {
+                unnamed.push((key, context));
+            }
+        }
+        for (key, names) in self.names_in(&unnamed) {
+            self.ledger.take(Fact::Named(key, names));
+        }
+        self.ledger.take(Fact::Live(live, now.monotonic_ns));
+    }
+
+    /// The tag of every task that has one, and its context; `None` where it cannot be told now.
+    fn tags_of_tasks(&self) -> Option<Vec<(TagText, RemoteAddr)>> {
+        let var = self.vars.session?;
+        let tasks = self.python.tasks().ok()?;
+        let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
+        let tags = self.python.values(&contexts, var);
+        let tagged = tags.into_iter().zip(contexts);
+        Some(tagged.filter_map(|(tag, context)| Some((tag.ok()??, context))).collect())
+    }
+
+    /// Reads the names of the session in this slot, if they are not known and its first context
+    /// still holds its tag.
+    pub(super) fn name(&mut self, tag: &TagText, slot: u32) {
+        let key = tag.key();
+        if tag.chars == 0 || !self.ledger.is_unnamed(&key) {
+            return;
+        }
+        let Some(context) = self.kernel.session(slot).map(|session| session.context) else {
+            return;
+        };
+        let Some(var) = self.vars.session else { return };
+        let context = RemoteAddr(context);
+        let held = self.python.value(context, var).ok().flatten();
+        if held.is_some_and(|held| held.key() == key) {
+            for (key, names) in self.names_in(&[(key, context)]) {
+                self.ledger.take(Fact::Named(key, names));
+            }
+        }
+    }
+
+    /// The names of sessions, each read in a context that holds its tag.
+    fn names_in(&self, sessions: &[(TagKey, RemoteAddr)]) -> Vec<(TagKey, Names)> {
+        let contexts: Vec<RemoteAddr> = sessions.iter().map(|(_, context)| *context).collect();
+        let read = |var: Option<VarAt>| -> Vec<Option<String>> {
+            let Some(var) = var else { return vec![None; contexts.len()] };
+            let text = |tag: TagText| tag.chars().collect();
+            let values = self.python.values(&contexts, var).into_iter();
+            values.map(|value| value.ok().flatten().map(text)).collect()
+        };
+        let names = read(self.vars.agent).into_iter().zip(read(self.vars.tenant));
+        let keys = sessions.iter().map(|(key, _)| *key);
+        keys.zip(names.map(|(agent, tenant)| Names { agent, tenant })).collect()
+    }
+}

@@ -1,0 +1,219 @@
+//! What stands above and below the tables, as facts that wrap at any width.
+
+use crate::model::{Snapshot, Status};
+use crate::view::harmless::{cut, harmless, width};
+use crate::view::order::Order;
+use crate::view::units::{Number, UNKNOWN, clock, megabytes, percent, seconds, with_unit};
+
+/// Shown while the tag variable is not found.
+pub const TAG_NOT_FOUND: &str =
+    "session variable not found yet: every poll is untagged (see --session-var)";
+
+/// The worker: who it is and what it does, each on lines of its own.
+pub fn worker(snapshot: &Snapshot, columns: usize) -> Vec<String> {
+    let mut lines = wrap(&identity(snapshot), columns);
+    lines.append(&mut wrap(&activity(snapshot), columns));
+    lines
+}
+
+fn identity(snapshot: &Snapshot) -> [String; 5] {
+    let worker = &snapshot.worker;
+    let known =
+        |text: &str| if text.is_empty() { UNKNOWN.into() } else { harmless(text).into_owned() };
+    [
+        format!("pid {}", worker.pid),
+        format!("python {}", known(&worker.python)),
+        format!("loop {}", known(&worker.event_loop)),
+        format!("threads {}", worker.threads),
+        format!("attached {}", clock(snapshot.elapsed_ns)),
+    ]
+}
+
+fn activity(snapshot: &Snapshot) -> [String; 5] {
+    let worker = &snapshot.worker;
+    let cpu = worker.cpu_ratio.map(|ratio| Number::new(percent(ratio), 1));
+    let rss = worker.rss_bytes.map(|bytes| Number::new(megabytes(bytes), 0));
+    let polls = worker.polls_per_s.map(|polls| Number::new(polls, 0));
+    [
+        format!("cpu {}", with_unit(cpu, "%")),
+        format!("rss {}", with_unit(rss, "MB")),
+        format!("polls/s {}", polls.map_or(UNKNOWN.into(), Number::full)),
+        session_count(snapshot),
+        stall_count(snapshot),
+    ]
+}
+
+/// Live sessions. The slow ones among them may be further down in the list than it is shown.
+fn session_count(snapshot: &Snapshot) -> String {
+    let count = |is: fn(Status) -> bool| snapshot.sessions.iter().filter(|s| is(s.status)).count();
+    let live = count(|status| status != Status::Ended);
+    match count(|status| status == Status::Slow) {
+        0 => format!("sessions {live}"),
+        slow => format!("sessions {live} ({slow} slow)"),
+    }
+}
+
+/// Stalls since attach: their ids count up from 1, and the newest is always in the snapshot, while a
+/// sum over sessions would forget those that ended.
+fn stall_count(snapshot: &Snapshot) -> String {
+    let total = snapshot.stalls.iter().map(|stall| stall.stall_id).max().unwrap_or(0);
+    match snapshot.stalls.iter().filter(|stall| stall.ongoing).count() {
+        0 => format!("stalls {total}"),
+        ongoing => format!("stalls {total} ({ongoing} now)"),
+    }
+}
+
+/// The check line: how much of the process's CPU time is in the table.
+pub fn check(snapshot: &Snapshot) -> String {
+    let accounted = snapshot.worker.accounted_ratio;
+    let accounted = accounted.map(|ratio| Number::new(percent(ratio), 1));
+    let cpu = Number::new(seconds(snapshot.worker.cpu_ns), 1);
+    format!("accounted {} of {} CPU", with_unit(accounted, "%"), with_unit(Some(cpu), "s"))
+}
+
+/// What we know that we missed.
+pub fn losses(snapshot: &Snapshot) -> String {
+    let lost = &snapshot.health.lost;
+    if lost.is_empty() {
+        return "lost: nothing".into();
+    }
+    let causes: Vec<_> = lost.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    format!("lost: {}", causes.join(", "))
+}
+
+/// What the table shows of the sessions.
+pub fn selection(snapshot: &Snapshot, order: &Order, shown: usize) -> Vec<String> {
+    let total = snapshot.sessions.len();
+    let arrow = if order.is_descending() { '↓' } else { '↑' };
+    let mut facts = vec![
+        if shown == total {
+            format!("{total} listed")
+        } else {
+            format!("{shown} of {total} listed")
+        },
+        format!("sort {} {arrow}", order.sort.name()),
+        format!("status {}", order.status.name()),
+    ];
+    for (name, filter) in [("agent", &order.agent), ("tenant", &order.tenant)] {
+        facts.extend(filter.as_deref().map(|filter| format!("{name} {}", harmless(filter))));
+    }
+    facts
+}
+
+/// Why a table has no session in it, on lines of at most `columns` columns; nothing where
+/// [`TAG_NOT_FOUND`] says it.
+pub fn why_empty(snapshot: &Snapshot, order: &Order, columns: usize) -> Vec<String> {
+    let status = order.status.name();
+    if !snapshot.worker.tag_found {
+        vec![]
+    } else if snapshot.sessions.is_empty() {
+        wrap_words("no session seen yet", columns)
+    } else if order.status.is_visible_from_outside() {
+        wrap_words("no session matches the filter", columns)
+    } else {
+        let why = format!("no session is {status}: that cannot be seen from outside the worker");
+        wrap_words(&why, columns)
+    }
+}
+
+/// Facts on lines of at most `columns` columns, two spaces between.
+pub fn wrap(facts: &[String], columns: usize) -> Vec<String> {
+    join(facts.iter().map(String::as_str), columns, "  ")
+}
+
+/// A sentence on lines of at most `columns` columns.
+pub fn wrap_words(sentence: &str, columns: usize) -> Vec<String> {
+    join(sentence.split(' '), columns, " ")
+}
+
+fn join<'a>(items: impl Iterator<Item = &'a str>, columns: usize, between: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            Some(line) if width(line) + between.len() + width(item) <= columns => {
+                line.push_str(between);
+                line.push_str(item);
+            }
+            _ => lines.push(cut(item, columns).into_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Health, Session, Stall};
+    use crate::view::order::StatusFilter;
+
+    #[test]
+    fn nothing_known_is_not_zero() {
+        assert_eq!(
+            worker(&Snapshot::default(), 80),
+            [
+                "pid 0  python –  loop –  threads 0  attached 0:00:00",
+                "cpu –  rss –  polls/s –  sessions 0  stalls 0",
+            ]
+        );
+        assert_eq!(check(&Snapshot::default()), "accounted – of 0.0 s CPU");
+        assert_eq!(losses(&Snapshot::default()), "lost: nothing");
+    }
+
+    #[test]
+    fn live_sessions_are_counted_and_slow_ones_among_them() {
+        let with = |statuses: &[Status]| {
+            let session = |status: &Status| Session { status: *status, ..Session::default() };
+            let sessions = statuses.iter().map(session).collect();
+            session_count(&Snapshot { sessions, ..Snapshot::default() })
+        };
+        assert_eq!(with(&[Status::Active, Status::Ended, Status::Active]), "sessions 2");
+        assert_eq!(with(&[Status::Active, Status::Slow]), "sessions 2 (1 slow)");
+    }
+
+    #[test]
+    fn check_line_and_losses() {
+        let mut snapshot = Snapshot::default();
+        snapshot.worker.accounted_ratio = Some(0.998);
+        snapshot.worker.cpu_ns = 41_234_567_890;
+        snapshot.health = Health { lost: vec![("ring_full", 3), ("read_failed", 1)] };
+        assert_eq!(check(&snapshot), "accounted 99.8 % of 41.2 s CPU");
+        assert_eq!(losses(&snapshot), "lost: ring_full 3, read_failed 1");
+    }
+
+    #[test]
+    fn stalls_are_counted_by_the_newest() {
+        let stall = |stall_id, ongoing| Stall { stall_id, ongoing, ..Stall::default() };
+        let mut snapshot =
+            Snapshot { stalls: vec![stall(9, false), stall(4, false)], ..Snapshot::default() };
+        assert_eq!(stall_count(&snapshot), "stalls 9");
+        snapshot.stalls.push(stall(2, true));
+        assert_eq!(stall_count(&snapshot), "stalls 9 (1 now)");
+    }
+
+    #[test]
+    fn what_is_selected_and_why_nothing_is() {
+        let mut snapshot = Snapshot { sessions: vec![Session::default()], ..Snapshot::default() };
+        snapshot.worker.tag_found = true;
+        let order = Order { agent: Some("a\nb".into()), ..Order::default() };
+        assert_eq!(
+            selection(&snapshot, &order, 0).join("  "),
+            "0 of 1 listed  sort cpu_pct ↓  status all  agent a\\nb"
+        );
+        let why = |snapshot: &Snapshot, order| why_empty(snapshot, order, 80).concat();
+        assert_eq!(why(&snapshot, &order), "no session matches the filter");
+        let order = Order { status: StatusFilter::Errored, ..Order::default() };
+        assert!(why(&snapshot, &order).contains("errored"));
+        snapshot.sessions.clear();
+        assert_eq!(why(&snapshot, &order), "no session seen yet");
+        snapshot.worker.tag_found = false;
+        assert_eq!(why(&snapshot, &order), "", "the notice says it");
+    }
+
+    #[test]
+    fn facts_wrap_whole_and_long_ones_are_cut() {
+        let facts = ["one two", "three", "sixteen letters!"].map(String::from);
+        assert_eq!(wrap(&facts, 14), ["one two  three", "sixteen lette…"]);
+        assert_eq!(wrap(&facts, 13), ["one two", "three", "sixteen lett…"]);
+        assert_eq!(wrap_words("a bc def", 4), ["a bc", "def"]);
+    }
+}

@@ -1,0 +1,21 @@
+//! What a reader sees: every view is a pure function of one [`Snapshot`](crate::model::Snapshot).
+//!
+//! - **Drawing reads.** A view changes nothing, has no clock and does no I/O; only `top/terminal.rs`
+//!   touches the terminal.
+//! - **Units end here.** MB, % and the word `slow` exist in this room only, and only `units.rs`
+//!   turns a number into text.
+//! - **Text of a worker is hostile.** It reaches a terminal through `harmless.rs`, never directly.
+
+mod columns;
+mod grid;
+mod harmless;
+mod header;
+pub mod json;
+pub mod log_line;
+pub mod once;
+pub mod order;
+#[cfg(test)]
+mod samples;
+mod stalls;
+pub mod top;
+mod units;

@@ -1,0 +1,188 @@
+//! Snapshots to draw in tests.
+
+use crate::model::{Health, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000_000_000;
+/// 2026-01-02T03:04:05.678901Z.
+const AT: i128 = 1_767_323_045_678_901_234;
+
+/// A worker without sessions.
+pub fn empty() -> Snapshot {
+    Snapshot {
+        at_unix_ns: AT,
+        elapsed_ns: 41 * S,
+        interval_ns: S,
+        worker: Worker {
+            pid: 4242,
+            python: "3.11.2".into(),
+            event_loop: "uvloop".into(),
+            cpu_ratio: Some(0.003),
+            cpu_ns: 123 * MS,
+            rss_bytes: Some(432_345_678),
+            threads: 9,
+            accounted_ratio: Some(1.0),
+            tag_found: true,
+            loop_overhead_cpu_ratio: Some(0.003),
+            other_threads_cpu_ratio: Some(0.0),
+            ..Worker::default()
+        },
+        untagged: Untagged { cpu_ratio: Some(0.0), ..Untagged::default() },
+        ..Snapshot::default()
+    }
+}
+
+/// Three sessions: a hot one, one that blocks right now, one that just ended.
+pub fn three() -> Snapshot {
+    let mut it = empty();
+    it.worker.cpu_ratio = Some(0.973);
+    it.worker.cpu_ns = 41_234 * MS;
+    it.worker.polls = 123_456;
+    it.worker.polls_per_s = Some(3012.4);
+    it.worker.loop_overhead_cpu_ns = 2_345 * MS;
+    it.worker.other_threads_cpu_ns = 678 * MS;
+    it.worker.loop_overhead_cpu_ratio = Some(0.061);
+    it.worker.accounted_ratio = Some(0.998);
+    it.untagged.usage = usage(123, 0, 0, 1, 789, 2);
+    it.untagged.cpu_ratio = Some(0.004);
+    it.sessions = vec![
+        Session {
+            cpu_ratio: Some(0.884),
+            duration_ns: 754 * S,
+            duration_is_lower_bound: true,
+            usage: Usage { offloaded_cpu_ns: 1_500 * MS, ..usage(35_678, 12, 345, 38_012, 12, 0) },
+            ..session("AJ_1f3cQ9vXbN2k", "booking", Some("t1"))
+        },
+        Session {
+            cpu_ratio: Some(0.021),
+            duration_ns: 41 * S,
+            usage: usage(890, 4_812, 23, 4_100, 126, 3),
+            status: Status::Slow,
+            ..session("AJ_7Zp0aLmW4dRt", "support-tier-two", Some("acme"))
+        },
+        Session {
+            cpu_ratio: None,
+            duration_ns: 3 * S,
+            usage: usage(20, 0, 0, 77, 1, 0),
+            mem_bytes: None,
+            status: Status::Ended,
+            ..session("AJ_9", "booking", None)
+        },
+    ];
+    it.stalls = stalls();
+    it
+}
+
+/// One that goes on, one that ended, and one untagged that was there before us.
+fn stalls() -> Vec<Stall> {
+    let ended = Stall {
+        stall_id: 2,
+        session_id: Some("AJ_7Zp0aLmW4dRt".into()),
+        agent_name: Some("support-tier-two".into()),
+        tenant: Some("acme".into()),
+        started_at_unix_ns: AT - i128::from(12 * S),
+        duration_ns: 126_100_000,
+        on_cpu_ns: 2_300_000,
+        off_cpu_ns: 122_600_000,
+        run_queue_ns: 1_200_000,
+        ..Stall::default()
+    };
+    let ongoing = Stall {
+        stall_id: 3,
+        ongoing: true,
+        started_at_unix_ns: AT - i128::from(71 * MS),
+        duration_ns: 71 * MS,
+        on_cpu_ns: MS,
+        off_cpu_ns: 70 * MS,
+        run_queue_ns: 0,
+        ..ended.clone()
+    };
+    let first = Stall {
+        stall_id: 1,
+        session_id: None,
+        agent_name: None,
+        tenant: None,
+        is_lower_bound: true,
+        started_at_unix_ns: AT - i128::from(41 * S),
+        ..ended.clone()
+    };
+    vec![ongoing, ended, first]
+}
+
+/// Sessions that call themselves what would break a terminal, a table or a parser.
+pub fn hostile() -> Snapshot {
+    let mut it = three();
+    let names = [
+        ("\u{1b}[2J\u{1b}[31mowned", "a\nb\r\tc"),
+        ("\u{202e}gnp.exe\u{2066}\u{200b}", "\u{9b}2J\u{7f}"),
+        ("日本語のセッション名はとても長い", "e\u{301}e\u{301}"),
+        ("  two  spaces ", ""),
+        ("(untagged)", "👨\u{200d}👩\u{200d}👧"),
+        ("x\u{301}\u{301}\u{301}\u{301}\u{301}\u{301}", "ok"),
+    ];
+    it.sessions = names.map(|(id, agent)| session(id, agent, Some("t\u{0}"))).into();
+    it.stalls[0].session_id = Some(names[0].0.into());
+    it.stalls[0].agent_name = Some(names[1].0.into());
+    it.worker.python = "3.11\u{1b}]0;x\u{7}".into();
+    it
+}
+
+/// A snapshot that knows that it is not whole.
+pub fn lost() -> Snapshot {
+    let mut it = three();
+    it.worker.accounted_ratio = Some(0.713);
+    it.worker.ended_cpu_ns = 4_321 * MS;
+    it.health = Health { lost: vec![("ring_full", 3), ("read_failed", 12)] };
+    it
+}
+
+/// A worker in which the session variable has not been found.
+pub fn tag_not_found() -> Snapshot {
+    let mut it = empty();
+    it.worker.tag_found = false;
+    it.worker.event_loop = String::new();
+    it.worker.cpu_ratio = None;
+    it.worker.loop_overhead_cpu_ratio = None;
+    it.worker.other_threads_cpu_ratio = None;
+    it.worker.accounted_ratio = None;
+    it.untagged.cpu_ratio = None;
+    it
+}
+
+/// So many sessions, from hot to cold.
+pub fn many(count: usize) -> Snapshot {
+    let mut it = three();
+    let one = |i: usize| Session {
+        cpu_ratio: Some(1.0 / (i + 1) as f64),
+        duration_ns: i as u64 * S,
+        usage: usage(i as u64, i as u64 * 2, 3, 10_000 + i as u64, 4, 0),
+        ..session(&format!("AJ_{i:012}"), "booking", Some("t1"))
+    };
+    it.sessions = (0..count).map(one).collect();
+    it.worker.ended_cpu_ns = 98_765 * MS;
+    it
+}
+
+fn session(id: &str, agent: &str, tenant: Option<&str>) -> Session {
+    Session {
+        session_id: id.into(),
+        agent_name: Some(agent.into()),
+        tenant: tenant.map(String::from),
+        cpu_ratio: Some(0.0),
+        mem_bytes: Some(216_172_839),
+        peak_bytes: Some(312_345_678),
+        ..Session::default()
+    }
+}
+
+fn usage(cpu: u64, off: u64, queue: u64, polls: u64, longest: u64, stalls: u64) -> Usage {
+    Usage {
+        loop_cpu_ns: cpu * MS,
+        offloaded_cpu_ns: 0,
+        off_cpu_ns: off * MS,
+        run_queue_ns: queue * MS,
+        polls,
+        longest_poll_ns: longest * MS,
+        stalls,
+    }
+}

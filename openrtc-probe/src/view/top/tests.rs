@@ -1,0 +1,129 @@
+//! Frames worth seeing, kept as they are in `snapshots/`: each state at each size.
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::buffer::{Buffer, CellWidth};
+use ratatui::style::{Color, Modifier};
+
+use super::*;
+use crate::model::Snapshot;
+use crate::view::harmless;
+use crate::view::order::{Order, StatusFilter};
+use crate::view::samples;
+
+const SIZES: [(u16, u16); 3] = [(120, 30), (80, 24), (40, 20)];
+
+fn screen() -> Screen {
+    Screen::new(Order::default(), Palette::new(true))
+}
+
+fn buffer(snapshot: &Snapshot, screen: &Screen, (columns, lines): (u16, u16)) -> Buffer {
+    let mut terminal = Terminal::new(TestBackend::new(columns, lines)).unwrap();
+    let screen = screen.fit(snapshot, columns, lines);
+    terminal.draw(|frame| draw(frame, snapshot, &screen)).unwrap();
+    terminal.backend().buffer().clone()
+}
+
+/// The lines of a frame; those of a wide character's second half are skipped, as a terminal does.
+fn text(buffer: &Buffer) -> String {
+    let width = usize::from(buffer.area.width);
+    let lines = buffer.content.chunks(width).map(|cells| {
+        let (mut line, mut skip) = (String::new(), 0);
+        for cell in cells {
+            if skip == 0 {
+                line.push_str(cell.symbol());
+            }
+            skip =
+                if skip == 0 { harmless::width(cell.symbol()).saturating_sub(1) } else { skip - 1 };
+        }
+        line.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn keep(name: &str, snapshot: &Snapshot, screen: &Screen) {
+    for size in SIZES {
+        let name = format!("{name}_{}x{}", size.0, size.1);
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name, text(&buffer(snapshot, screen, size)));
+        });
+    }
+}
+
+#[test]
+fn empty_worker() {
+    keep("empty", &samples::empty(), &screen());
+}
+
+#[test]
+fn three_sessions_one_slow_and_stalling() {
+    keep("three", &samples::three(), &screen());
+}
+
+#[test]
+fn hostile_ids() {
+    keep("hostile", &samples::hostile(), &screen());
+}
+
+#[test]
+fn losses() {
+    keep("lost", &samples::lost(), &screen());
+}
+
+#[test]
+fn tag_not_found() {
+    keep("tag_not_found", &samples::tag_not_found(), &screen());
+}
+
+#[test]
+fn more_sessions_than_lines_scrolled_to_the_end() {
+    let end = press(&screen(), Key::Char('G')).0;
+    keep("many_end", &samples::many(200), &end);
+}
+
+#[test]
+fn help_over_the_table_while_paused_and_filtered() {
+    let mut screen = screen();
+    screen.order.agent = Some("booking".into());
+    screen.order.status = StatusFilter::Errored;
+    screen.paused = true;
+    keep("filtered", &samples::three(), &screen);
+    keep("help", &samples::three(), &press(&screen, Key::Char('?')).0);
+}
+
+#[test]
+fn every_size_can_be_drawn() {
+    let all = [samples::empty(), samples::three(), samples::hostile(), samples::tag_not_found()];
+    let help = press(&screen(), Key::Char('?')).0;
+    for snapshot in all {
+        for columns in (1..60).step_by(4) {
+            for lines in 1..16 {
+                buffer(&snapshot, &screen(), (columns, lines));
+                buffer(&snapshot, &help, (columns, lines));
+            }
+        }
+    }
+}
+
+#[test]
+fn without_colour_there_is_none_and_the_words_are_the_same() {
+    let plain = Screen::new(screen().order, Palette::new(false));
+    let (with, without) = (
+        buffer(&samples::three(), &screen(), (80, 24)),
+        buffer(&samples::three(), &plain, (80, 24)),
+    );
+    assert!(with.content.iter().any(|cell| cell.fg == Color::Red));
+    assert!(without.content.iter().all(|cell| (cell.fg, cell.bg) == (Color::Reset, Color::Reset)));
+    assert_eq!(text(&with), text(&without));
+    assert!(without.content.iter().any(|cell| cell.modifier.contains(Modifier::BOLD)));
+}
+
+#[test]
+fn ratatui_counts_widths_as_we_do() {
+    for c in (0x20..=u32::from(char::MAX)).step_by(3).filter_map(char::from_u32) {
+        let shown = harmless::harmless(&format!("a{c}b")).into_owned();
+        for cluster in unicode_segmentation::UnicodeSegmentation::graphemes(shown.as_str(), true) {
+            assert_eq!(usize::from(cluster.cell_width()), harmless::width(cluster), "{shown:?}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A file that the worker has mapped: opened as the exact file, and read as ELF.
+//!
+//! Code is read from the file, because the worker's own copy may hold breakpoints of other
+//! profilers; data is read from the worker's memory, where every relocation has been applied.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    fs::File,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::PathBuf,
+};
+
+use nix::libc;
+use object::{
+    Endianness, Object as _, ObjectSymbol as _, ReadCache,
+    elf::{EM_X86_64, PF_W, PF_X, PT_LOAD},
+    read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
+};
+use procfs::process::{MMPermissions, MMapPath};
+
+use crate::{blocker::Blocker, cpython::memory::RemoteAddr};
+
+use super::Worker;
+
+/// Lines of `/proc/<pid>/maps` that are looked at.
+const MAX_MAPPINGS: usize = 65_536;
+/// Files that are looked at in search of the interpreter.
+const MAX_FILES: usize = 512;
+/// Dynamic symbols of one file that are looked at.
+const MAX_SYMBOLS: usize = 1 << 20;
+/// Bytes of code that are read of one file.
+const MAX_CODE_BYTES: u64 = 256 << 20;
+
+/// An address as the ELF file names it, before it is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ElfAddr(pub u64);
+
+impl fmt::Display for ElfAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A byte of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileOffset(pub u64);
+
+impl fmt::Display for FileOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// An executable mapping of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First and last address plus one.
+    pub range: (u64, u64),
+    /// Which byte of the file stands at the first.
+    pub offset: u64,
+    device: (i32, i32),
+    inode: u64,
+    /// The file's name in the worker's mount namespace; ` (deleted)` may follow.
+    pub path: PathBuf,
+}
+
+impl Mapping {
+    /// The last part of the path.
+    pub fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn is_file(&self, file: &File) -> bool {
+        file.metadata().is_ok_and(|meta| {
+            let device = (libc::major(meta.dev()), libc::minor(meta.dev()));
+            meta.ino() == self.inode && (device.0 as i32, device.1 as i32) == self.device
+        })
+    }
+}
+
+/// The first executable mapping of each file, files called something with `python` first.
+pub fn executables(worker: &Worker) -> Result<Vec<Mapping>, Blocker> {
+    let maps = worker.process().maps().map_err(|why| worker.blocked("maps", &why))?;
+    let mut found: Vec<Mapping> = Vec::new();
+    for map in maps.into_iter().take(MAX_MAPPINGS) {
+        let MMapPath::Path(path) = map.pathname else { continue };
+        let (device, inode) = (map.dev, map.inode);
+        let known = found.iter().any(|m| (m.device, m.inode) == (device, inode));
+        if !map.perms.contains(MMPermissions::EXECUTE) || known {
+            continue;
+        }
+        found.push(Mapping { range: map.address, offset: map.offset, device, inode, path });
+    }
+    found.sort_by_key(|mapping| !mapping.file_name().contains("python"));
+    found.truncate(MAX_FILES);
+    Ok(found)
+}
+
+/// A loaded part of an ELF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its address before loading.
+    pub addr: u64,
+    /// Which byte of the file it begins with.
+    pub offset: u64,
+    /// Bytes that come from the file.
+    pub file_bytes: u64,
+    /// Whether it is executed.
+    pub executable: bool,
+    /// Whether it is written.
+    pub writable: bool,
+}
+
+impl Segment {
+    /// Whether `addr` comes from the file in it.
+    pub fn holds(&self, addr: ElfAddr) -> bool {
+        addr.0.checked_sub(self.addr).is_some_and(|into| into < self.file_bytes)
+    }
+}
+
+/// An ELF file that the worker has mapped.
+pub struct Binary {
+    /// The path that names this exact file to the kernel.
+    pub open_path: PathBuf,
+    /// Its name in the worker's mount namespace.
+    pub path: PathBuf,
+    /// Its loaded parts.
+    pub segments: Vec<Segment>,
+    file: File,
+    /// What is added to an address of the file when it is loaded.
+    bias: u64,
+    symbols: Symbols,
+}
+
+impl Binary {
+    /// Opens a mapped file and looks up the symbols `wanted`; `Ok(None)` where it is no ELF file for
+    /// this machine.
+    ///
+    /// # Errors
+    /// [`Blocker::BinaryUnreadable`] where the exact file cannot be opened.
+    pub fn open(
+        worker: &Worker,
+        mapping: &Mapping,
+        wanted: &[&'static str],
+    ) -> Result<Option<Self>, Blocker> {
+        let (open_path, file) = open_exact(worker, mapping)?;
+        let Some((segments, symbols)) = parse(&file, wanted) else { return Ok(None) };
+        let Some(bias) = bias(mapping, &segments) else { return Ok(None) };
+        let path = mapping.path.clone();
+        Ok(Some(Self { open_path, path, segments, file, bias, symbols }))
+    }
+
+    /// The address of a symbol that this file defines for others.
+    pub fn symbol(&self, name: &str) -> Option<ElfAddr> {
+        self.symbols.get(name).copied()
+    }
+
+    /// Where an address of the file is in the worker.
+    pub fn remote(&self, addr: ElfAddr) -> RemoteAddr {
+        RemoteAddr(addr.0.wrapping_add(self.bias))
+    }
+
+    /// Which address of the file an address in the worker is, if it is in an executable part.
+    pub fn code_addr(&self, addr: RemoteAddr) -> Option<ElfAddr> {
+        let addr = ElfAddr(addr.0.wrapping_sub(self.bias));
+        self.code_segment(addr).map(|_| addr)
+    }
+
+    fn code_segment(&self, addr: ElfAddr) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.executable && segment.holds(addr))
+    }
+
+    /// The code of the executable part that holds `addr`, and the part itself.
+    pub fn code(&self, addr: ElfAddr) -> Option<(Segment, Vec<u8>)> {
+        let segment = *self.code_segment(addr)?;
+        if segment.file_bytes > MAX_CODE_BYTES {
+            return None;
+        }
+        let mut code = vec![0; segment.file_bytes as usize];
+        self.file.read_exact_at(&mut code, segment.offset).ok()?;
+        Some((segment, code))
+    }
+}
+
+/// Opens the very file of a mapping, and says under which path.
+///
+/// `map_files` names the file itself, also where it was deleted, or replaced by another under the
+/// same name, or lives in a container; but only a privileged process may use it. Else the name in
+/// the worker's root is taken, if device and inode prove it to be that file.
+fn open_exact(worker: &Worker, mapping: &Mapping) -> Result<(PathBuf, File), Blocker> {
+    let (start, end) = mapping.range;
+    let link = PathBuf::from(format!("/proc/{}/map_files/{start:x}-{end:x}", worker.pid()));
+    if let Ok(file) = File::open(&link) {
+        return Ok((link, file));
+    }
+    let refused = |why: String| Blocker::BinaryUnreadable {
+        pid: worker.pid(),
+        path: mapping.path.display().to_string(),
+        why,
+    };
+    let below_root = mapping.path.strip_prefix("/").unwrap_or(&mapping.path);
+    let path = PathBuf::from(format!("/proc/{}/root", worker.pid())).join(below_root);
+    let file = File::open(&path).map_err(|why| refused(why.to_string()))?;
+    if mapping.is_file(&file) {
+        return Ok((path, file));
+    }
+    Err(refused("another file has its name now".into()))
+}
+
+type Symbols = HashMap<&'static str, ElfAddr>;
+
+fn parse(file: &File, wanted: &[&'static str]) -> Option<(Vec<Segment>, Symbols)> {
+    let cache = ReadCache::new(file);
+    let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
+    let endian = elf.endian();
+    if elf.elf_header().e_machine(endian) != EM_X86_64 {
+        return None;
+    }
+    let segments = elf
+        .elf_program_headers()
+        .iter()
+        .filter(|header| header.p_type(endian) == PT_LOAD)
+        .map(|header| Segment {
+            addr: header.p_vaddr(endian),
+            offset: header.p_offset(endian),
+            file_bytes: header.p_filesz(endian),
+            executable: header.p_flags(endian).contains(PF_X),
+            writable: header.p_flags(endian).contains(PF_W),
+        })
+        .collect();
+    let symbols = elf
+        .dynamic_symbols()
+        .take(MAX_SYMBOLS)
+        .filter(object::ObjectSymbol::is_definition)
+        .filter_map(|symbol| {
+            let name = symbol.name_bytes().ok()?;
+            let name = wanted.iter().find(|wanted| wanted.as_bytes() == name)?;
+            Some((*name, ElfAddr(symbol.address())))
+        })
+        .collect();
+    Some((segments, symbols))
+}
+
+/// What loading has added to the file's addresses: an executable mapping shows a byte of the file
+/// at an address, and the segment that holds the byte tells the address it has in the file. It is
+/// 0 for files with fixed addresses.
+fn bias(mapping: &Mapping, segments: &[Segment]) -> Option<u64> {
+    /// Mappings begin at pages, segments anywhere in one.
+    const PAGE_MASK: u64 = !0xfff;
+    let segment = segments.iter().find(|segment| {
+        let first = segment.offset & PAGE_MASK;
+        segment.executable
+            && (first..segment.offset.saturating_add(segment.file_bytes)).contains(&mapping.offset)
+    })?;
+    let in_file = segment.addr.wrapping_sub(segment.offset).wrapping_add(mapping.offset);
+    Some(mapping.range.0.wrapping_sub(in_file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(start: u64, offset: u64) -> Mapping {
+        Mapping {
+            range: (start, start + 0x1000),
+            offset,
+            device: (0, 0),
+            inode: 1,
+            path: "/usr/lib/libpython3.11.so.1.0".into(),
+        }
+    }
+
+    fn segment(addr: u64, offset: u64, file_bytes: u64, executable: bool) -> Segment {
+        Segment { addr, offset, file_bytes, executable, writable: !executable }
+    }
+
+    #[test]
+    fn the_bias_follows_from_the_mapping() {
+        let segments = [segment(0, 0, 0xf5000, false), segment(0xf5000, 0xf5000, 0x20_0000, true)];
+        let at = mapping(0x7f00_000f_5000, 0xf5000);
+        assert_eq!(bias(&at, &segments), Some(0x7f00_0000_0000));
+        let fixed = [segment(0x41_f000, 0x1_f000, 0x28_4000, true)];
+        assert_eq!(bias(&mapping(0x41_f000, 0x1_f000), &fixed), Some(0), "ET_EXEC");
+        let inside_a_page = [segment(0x2040, 0x1040, 0x100, true)];
+        assert_eq!(bias(&mapping(0x7000_2000, 0x1000), &inside_a_page), Some(0x7000_0000));
+        assert_eq!(bias(&mapping(0x1000, 0x9000), &inside_a_page), None);
+    }
+
+    #[test]
+    fn hostile_segments_hold_nothing() {
+        assert!(!segment(u64::MAX - 1, 0, 8, true).holds(ElfAddr(0)));
+        assert!(segment(0x1000, 0, 8, true).holds(ElfAddr(0x1007)));
+        assert!(!segment(0x1000, 0, 8, true).holds(ElfAddr(0x1008)));
+        let overflowing = [segment(0, u64::MAX - 5, 100, true)];
+        assert_eq!(bias(&mapping(0x1000, 0x9000), &overflowing), None);
+    }
+}

@@ -1,0 +1,294 @@
+//! Finds CPython in a process, by what its files export and what its memory says.
+
+use std::path::PathBuf;
+
+use openrtc_common::hamt::NodeTypes;
+
+use crate::{
+    blocker::Blocker,
+    cpython::{
+        Addresses,
+        layout::{self, Version, common},
+        memory::{LiveMemory, PageCache, ReadError, ReadMemory, RemoteAddr},
+    },
+};
+
+use super::{
+    Worker,
+    binary::{self, Binary, ElfAddr, FileOffset, Mapping, Segment},
+    flow::MachineCode,
+    site::{self, Functions, Site},
+};
+
+/// Methods of `Context` that are looked at.
+const MAX_METHODS: u64 = 64;
+/// `sizeof(PyMethodDef)`: name, function, flags, doc.
+const METHOD_BYTES: u64 = 32;
+/// Bytes of a method's or a type's name that are read.
+const MAX_NAME: usize = 32;
+/// Bytes of a data segment that are searched for types.
+const MAX_DATA_BYTES: u64 = 16 << 20;
+
+/// The interpreter in a worker.
+#[derive(Clone, Debug)]
+pub struct Interpreter {
+    /// Its file, as the worker's mount namespace names it.
+    pub path: PathBuf,
+    /// The path that names that very file to the kernel: to attach to.
+    pub attach_path: PathBuf,
+    /// Its version.
+    pub version: Version,
+    /// Where its own objects stand.
+    pub addresses: Addresses,
+    /// The instructions to probe, in the order of [`super::SiteKind::ALL`].
+    pub sites: Vec<Site>,
+    /// The event loops that are loaded.
+    pub loops: Loops,
+}
+
+/// Which implementations of event loops are loaded, whether or not one runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loops {
+    /// The accelerator of the standard library's `asyncio`.
+    pub asyncio: bool,
+    /// uvloop.
+    pub uvloop: bool,
+}
+
+/// Objects and functions that the interpreter exports and that we use.
+const SYMBOLS: &[&str] = &[
+    "_PyRuntime",
+    "_Py_NoneStruct",
+    "Py_Version",
+    "PyContextToken_Type",
+    "PyContextVar_Reset",
+    "PyContextVar_Set",
+    "PyContextVar_Type",
+    "PyContext_Enter",
+    "PyContext_Exit",
+    "PyContext_Type",
+    "PyDict_Type",
+    "PyModule_Type",
+    "PySet_Type",
+    "PyType_Type",
+    "PyUnicode_Type",
+];
+
+/// Finds the interpreter of `worker`.
+pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
+    let mappings = binary::executables(worker)?;
+    refuse_pypy(worker, &mappings)?;
+    let binary = find_binary(worker, &mappings)?;
+    let live = LiveMemory::new(worker.pid());
+    let memory = PageCache::new(&live);
+    let found = Found { worker, binary, memory: &memory };
+    let version = found.version()?;
+    let runtime = found.object("_PyRuntime")?;
+    // Before anything else: the rest may well look different in what we do not know.
+    layout::choose(worker.pid(), version, &memory, runtime)?;
+    let addresses = found.addresses()?;
+    let sites = found.sites(addresses.context_type)?;
+    Ok(Interpreter {
+        path: found.binary.path,
+        attach_path: found.binary.open_path,
+        version,
+        addresses,
+        sites,
+        loops: loops(&mappings),
+    })
+}
+
+fn loops(mappings: &[Mapping]) -> Loops {
+    let any = |start: &str, folder: &str| {
+        mappings.iter().any(|mapping| {
+            let in_folder = mapping.path.parent().is_some_and(|parent| parent.ends_with(folder));
+            mapping.file_name().starts_with(start) && in_folder
+        })
+    };
+    Loops { asyncio: any("_asyncio.", "lib-dynload"), uvloop: any("loop.", "uvloop") }
+}
+
+fn refuse_pypy(worker: &Worker, mappings: &[Mapping]) -> Result<(), Blocker> {
+    let is_pypy = |name: &str| name.starts_with("pypy") || name.starts_with("libpypy");
+    if mappings.iter().any(|mapping| is_pypy(&mapping.file_name())) {
+        return Err(Blocker::PythonUnsupported {
+            pid: worker.pid(),
+            found: "PyPy".into(),
+            why: "only CPython's objects are known".into(),
+        });
+    }
+    Ok(())
+}
+
+/// The mapped file that defines `PyContext_Type`: the executable itself or a `libpython`.
+fn find_binary(worker: &Worker, mappings: &[Mapping]) -> Result<Binary, Blocker> {
+    let mut unreadable = None;
+    for mapping in mappings {
+        match Binary::open(worker, mapping, SYMBOLS) {
+            Ok(Some(binary)) if binary.symbol("PyContext_Type").is_some() => return Ok(binary),
+            Ok(_) => {}
+            // It may be any library; only if nothing is found might it have been the one.
+            Err(blocker) => unreadable = unreadable.or(Some(blocker)),
+        }
+    }
+    Err(unreadable.unwrap_or_else(|| Blocker::NotPython {
+        pid: worker.pid(),
+        exe: worker.exe().display().to_string(),
+    }))
+}
+
+/// The interpreter's file, and the memory that it is loaded in.
+struct Found<'w, M> {
+    worker: &'w Worker,
+    binary: Binary,
+    memory: &'w M,
+}
+
+impl<M: ReadMemory> Found<'_, M> {
+    fn version(&self) -> Result<Version, Blocker> {
+        // Exported since 3.11: https://docs.python.org/3/c-api/apiabiversion.html#c.Py_Version.
+        let Some(addr) = self.binary.symbol("Py_Version") else {
+            let name = self.binary.path.file_name().unwrap_or_default().to_string_lossy();
+            return Err(Blocker::PythonUnsupported {
+                pid: self.worker.pid(),
+                found: format!("a CPython before 3.11 ({name})"),
+                why: "it exports no Py_Version".into(),
+            });
+        };
+        let version: u64 = self.read(self.binary.remote(addr), "Py_Version")?;
+        Ok(Version(version as u32))
+    }
+
+    fn addresses(&self) -> Result<Addresses, Blocker> {
+        Ok(Addresses {
+            runtime: self.object("_PyRuntime")?,
+            none: self.object("_Py_NoneStruct")?,
+            str_type: self.object("PyUnicode_Type")?,
+            dict_type: self.object("PyDict_Type")?,
+            set_type: self.object("PySet_Type")?,
+            module_type: self.object("PyModule_Type")?,
+            context_type: self.object("PyContext_Type")?,
+            context_var_type: self.object("PyContextVar_Type")?,
+            context_token_type: self.object("PyContextToken_Type")?,
+            nodes: self.node_types()?,
+        })
+    }
+
+    fn symbol(&self, name: &'static str) -> Result<ElfAddr, Blocker> {
+        self.binary.symbol(name).ok_or_else(|| Blocker::LayoutMismatch {
+            what: format!("{} does not export {name}", self.binary.path.display()),
+        })
+    }
+
+    fn object(&self, name: &'static str) -> Result<RemoteAddr, Blocker> {
+        Ok(self.binary.remote(self.symbol(name)?))
+    }
+
+    fn read<T: bytemuck::AnyBitPattern>(&self, at: RemoteAddr, what: &str) -> Result<T, Blocker> {
+        self.memory.read(at).map_err(|why| self.unreadable(what, why))
+    }
+
+    fn unreadable(&self, what: &str, why: ReadError) -> Blocker {
+        match why {
+            ReadError::Denied => super::denied(self.worker.pid(), self.worker.uid()),
+            ReadError::Gone => Blocker::Exited { pid: self.worker.pid() },
+            why @ ReadError::Unmapped { .. } => {
+                Blocker::LayoutMismatch { what: format!("{what}: {why}") }
+            }
+        }
+    }
+
+    fn sites(&self, context_type: RemoteAddr) -> Result<Vec<Site>, Blocker> {
+        let functions = Functions {
+            context_run: self.context_run(context_type)?,
+            context_enter: self.symbol("PyContext_Enter")?,
+            context_exit: self.symbol("PyContext_Exit")?,
+            var_set: self.symbol("PyContextVar_Set")?,
+            var_reset: self.symbol("PyContextVar_Reset")?,
+        };
+        let refused = || Blocker::SiteRefused {
+            what: "Context.run".into(),
+            why: format!("its code at {} cannot be read", functions.context_run),
+        };
+        let (segment, bytes) = self.binary.code(functions.context_run).ok_or_else(refused)?;
+        let code = MachineCode { bytes: &bytes, addr: segment.addr };
+        site::choose(code, FileOffset(segment.offset), &functions)
+    }
+
+    /// `Context.run`: a static function, but the type's table of methods leads to it.
+    fn context_run(&self, context_type: RemoteAddr) -> Result<ElfAddr, Blocker> {
+        const WHAT: &str = "the methods of Context";
+        let methods = self.read(context_type.plus(common::TYPE_METHODS), WHAT).map(RemoteAddr)?;
+        for index in 0..MAX_METHODS {
+            let [name, function]: [u64; 2] = self.read(methods.plus(index * METHOD_BYTES), WHAT)?;
+            if name == 0 {
+                break;
+            }
+            let name = self.memory.read_c_str(RemoteAddr(name), MAX_NAME);
+            if name.map_err(|why| self.unreadable(WHAT, why))? == "run" {
+                let function = RemoteAddr(function);
+                return self.binary.code_addr(function).ok_or_else(|| Blocker::SiteRefused {
+                    what: "Context.run".into(),
+                    why: format!("its function at {function} is not in the interpreter's file"),
+                });
+            }
+        }
+        Err(Blocker::LayoutMismatch { what: "Context has no method `run`".into() })
+    }
+
+    /// The types of the HAMT's nodes are not exported, but they are static: their names are found
+    /// from the types that stand in the data segment.
+    fn node_types(&self) -> Result<NodeTypes, Blocker> {
+        let type_type = self.object("PyType_Type")?;
+        let mut nodes = NodeTypes::default();
+        for segment in self.binary.segments.iter().filter(|segment| segment.writable) {
+            let types = self
+                .types_in(segment, type_type)
+                .map_err(|why| self.unreadable("the interpreter's data", why))?;
+            for (ty, name) in types {
+                match name.as_str() {
+                    "hamt_bitmap_node" => nodes.bitmap = ty.0,
+                    "hamt_array_node" => nodes.array = ty.0,
+                    "hamt_collision_node" => nodes.collision = ty.0,
+                    _ => {}
+                }
+            }
+        }
+        if [nodes.bitmap, nodes.array, nodes.collision].contains(&0) {
+            let what = format!("not all node types of the HAMT were found: {nodes:x?}");
+            return Err(Blocker::LayoutMismatch { what });
+        }
+        Ok(nodes)
+    }
+
+    /// The static types in a data segment, with their names: places that `PyType_Type` says it is
+    /// the type of.
+    fn types_in(
+        &self,
+        segment: &Segment,
+        type_type: RemoteAddr,
+    ) -> Result<Vec<(RemoteAddr, String)>, ReadError> {
+        let start = self.binary.remote(ElfAddr(segment.addr));
+        let mut data = vec![0; segment.file_bytes.min(MAX_DATA_BYTES) as usize];
+        self.memory.read_exact(start, &mut data)?;
+        // Objects stand at multiples of eight; the segment itself may begin anywhere.
+        let skip = (start.0.wrapping_neg() % 8) as usize;
+        let words: Vec<u64> = data
+            .get(skip..)
+            .unwrap_or_default()
+            .chunks_exact(8)
+            .map(bytemuck::pod_read_unaligned)
+            .collect();
+        let mut types = Vec::new();
+        // {refcount, type, size, name}
+        for (index, object) in words.windows(4).enumerate() {
+            if let [_, ty, _, name] = *object
+                && ty == type_type.0
+                && let Ok(name) = self.memory.read_c_str(RemoteAddr(name), MAX_NAME)
+            {
+                types.push((start.plus((skip + 8 * index) as u64), name));
+            }
+        }
+        Ok(types)
+    }
+}

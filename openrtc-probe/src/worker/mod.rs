@@ -1,0 +1,270 @@
+//! A process seen from outside: what `/proc` and its mapped files tell.
+//!
+//! [`Worker::open`] says whether the id names a process that can be looked at;
+//! [`Worker::interpreter`] finds CPython in it and the instructions to probe. Invariants: nothing is
+//! written to the worker, and it is never signalled, stopped or traced.
+
+mod binary;
+mod flow;
+mod interpreter;
+mod register;
+mod site;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use nix::{
+    time::{clock_getcpuclockid, clock_gettime},
+    unistd::{Pid, Uid, User, geteuid},
+};
+use openrtc_common::thread::MAX_THREADS;
+use procfs::{
+    ProcError,
+    process::{Process, StatFlags, Status},
+};
+
+use crate::{
+    blocker::Blocker,
+    cpython::{NsTid, Tids},
+};
+
+pub use self::{
+    binary::{ElfAddr, FileOffset},
+    interpreter::{Interpreter, Loops},
+    register::Register,
+    site::{Site, SiteKind},
+};
+
+/// One of the worker's threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkerThread {
+    /// Its id in our pid namespace.
+    pub tid: u32,
+    /// Its id in its own.
+    pub ns_tid: NsTid,
+    /// Its state as `/proc` writes it: `R`, `S`, `D`, ...
+    pub state: char,
+    /// CPU time it has used, in nanoseconds, from `schedstat`.
+    pub on_cpu_ns: u64,
+    /// Time it has waited for a CPU, in nanoseconds, from `schedstat`.
+    pub run_queue_ns: u64,
+}
+
+/// A process that was there when it was opened.
+#[derive(Debug)]
+pub struct Worker {
+    pid: i32,
+    /// Holds the process's directory open, so a reused id is never taken for it.
+    process: Process,
+    exe: PathBuf,
+    uid: u32,
+    /// Its ids from our pid namespace inwards.
+    ns_pids: Vec<i32>,
+    /// When it began, in clock ticks since boot.
+    start_ticks: u64,
+}
+
+impl Worker {
+    /// Looks at the process `pid`.
+    ///
+    /// # Errors
+    /// A [`Blocker`] that says why the id names no process that can be looked at.
+    pub fn open(pid: i32) -> Result<Self, Blocker> {
+        let process = Process::new(pid).map_err(|why| match why {
+            ProcError::NotFound(_) => Blocker::NoSuchProcess { pid },
+            why => unreadable(pid, "", &why),
+        })?;
+        let status = process.status().map_err(|why| gone_or(pid, "status", &why))?;
+        if status.tgid != pid {
+            return Err(Blocker::ThreadId { tid: pid, pid: status.tgid });
+        }
+        let stat = process.stat().map_err(|why| gone_or(pid, "stat", &why))?;
+        let flags = StatFlags::from_bits_truncate(stat.flags);
+        if flags.contains(StatFlags::PF_KTHREAD) {
+            return Err(Blocker::KernelThread { pid, name: stat.comm });
+        }
+        if matches!(stat.state, 'Z' | 'X') {
+            return Err(Blocker::Exited { pid });
+        }
+        let exe = process.exe().map_err(|why| denied_or(pid, status.euid, "exe", &why))?;
+        let ns_pids = status.nspid.clone().unwrap_or_else(|| vec![pid]);
+        Ok(Self { pid, process, exe, uid: status.euid, ns_pids, start_ticks: stat.starttime })
+    }
+
+    /// Its id in our pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its executable, as its own mount namespace names it.
+    pub fn exe(&self) -> &std::path::Path {
+        &self.exe
+    }
+
+    /// Its effective user.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// When it began: nanoseconds of `CLOCK_BOOTTIME`, which is what `/proc` counts in.
+    pub fn started_at_boottime_ns(&self) -> u64 {
+        let ticks_per_second = procfs::ticks_per_second().max(1);
+        (u128::from(self.start_ticks) * 1_000_000_000 / u128::from(ticks_per_second)) as u64
+    }
+
+    /// How long it has run by `now`, a reading of `CLOCK_BOOTTIME` in nanoseconds.
+    pub fn uptime(&self, now_boottime_ns: u64) -> Duration {
+        Duration::from_nanos(now_boottime_ns.saturating_sub(self.started_at_boottime_ns()))
+    }
+
+    /// Whether it still runs: neither gone, nor a zombie, nor replaced under the same id.
+    pub fn is_alive(&self) -> bool {
+        self.process.stat().is_ok_and(|stat| {
+            stat.starttime == self.start_ticks && !matches!(stat.state, 'Z' | 'X')
+        })
+    }
+
+    /// CPU time of the process, also that of threads that have ended, in nanoseconds.
+    pub fn cpu_ns(&self) -> anyhow::Result<u64> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.pid))
+            .and_then(clock_gettime)
+            .with_context(|| format!("read the CPU clock of process {}", self.pid))?;
+        Ok(Duration::from(clock).as_nanos() as u64)
+    }
+
+    /// Resident set, in bytes.
+    pub fn rss_bytes(&self) -> anyhow::Result<u64> {
+        let pages = self.process.statm()?.resident;
+        Ok(pages * procfs::page_size())
+    }
+
+    /// How many threads it has.
+    pub fn thread_count(&self) -> anyhow::Result<u32> {
+        Ok(u32::try_from(self.process.stat()?.num_threads)?)
+    }
+
+    /// Its threads, at most [`MAX_THREADS`]; those that end meanwhile are left out.
+    pub fn threads(&self) -> anyhow::Result<Vec<WorkerThread>> {
+        let tasks = self.process.tasks().context("list the worker's threads")?;
+        let threads = tasks.flatten().take(MAX_THREADS as usize).filter_map(|task| {
+            let times = task.schedstat().ok()?;
+            Some(WorkerThread {
+                tid: u32::try_from(task.tid).ok()?,
+                ns_tid: self.ns_tid(&task)?,
+                state: task.stat().ok()?.state,
+                on_cpu_ns: times.sum_exec_runtime,
+                run_queue_ns: times.run_delay,
+            })
+        });
+        Ok(threads.collect())
+    }
+
+    /// The ids of its threads in our pid namespace, by those in its own.
+    pub fn tids(&self) -> anyhow::Result<Tids> {
+        let tasks = self.process.tasks().context("list the worker's threads")?;
+        let tids = tasks
+            .flatten()
+            .take(MAX_THREADS as usize)
+            .filter_map(|task| Some((self.ns_tid(&task)?, u32::try_from(task.tid).ok()?)));
+        Ok(tids.collect::<BTreeMap<_, _>>())
+    }
+
+    /// Finds the interpreter: its file, version, objects and the instructions to probe.
+    ///
+    /// # Errors
+    /// A [`Blocker`] that says why there is none, or why it is not one that we can probe.
+    pub fn interpreter(&self) -> Result<Interpreter, Blocker> {
+        interpreter::find(self)
+    }
+
+    /// A thread's id in its own pid namespace: the same as ours unless it lives in an inner one.
+    fn ns_tid(&self, task: &procfs::process::Task) -> Option<NsTid> {
+        let inner = if self.ns_pids.len() > 1 {
+            task.status().ok().and_then(|status: Status| status.nspid?.last().copied())?
+        } else {
+            task.tid
+        };
+        u32::try_from(inner).ok().map(NsTid)
+    }
+
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The blocker for a file of the process that cannot be read.
+    fn blocked(&self, file: &str, why: &ProcError) -> Blocker {
+        denied_or(self.pid, self.uid, file, why)
+    }
+}
+
+fn unreadable(pid: i32, file: &str, why: &ProcError) -> Blocker {
+    Blocker::Unreadable { what: format!("/proc/{pid}/{file}"), why: why.to_string() }
+}
+
+fn gone_or(pid: i32, file: &str, why: &ProcError) -> Blocker {
+    match why {
+        ProcError::NotFound(_) => Blocker::Exited { pid },
+        why => unreadable(pid, file, why),
+    }
+}
+
+fn denied_or(pid: i32, uid: u32, file: &str, why: &ProcError) -> Blocker {
+    match why {
+        ProcError::PermissionDenied(_) => denied(pid, uid),
+        why => gone_or(pid, file, why),
+    }
+}
+
+/// Who may not look into a process is either somebody else, or lacks the capability to look into
+/// one that protects itself.
+fn denied(pid: i32, uid: u32) -> Blocker {
+    let uid = Uid::from_raw(uid);
+    if uid == geteuid() {
+        let needed_for = "read the memory of the worker";
+        return Blocker::MissingCapability { name: "CAP_SYS_PTRACE", needed_for };
+    }
+    let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
+    Blocker::OtherUser { pid, user: name.unwrap_or_else(|| uid.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_process_is_described() {
+        let pid = std::process::id() as i32;
+        let worker = Worker::open(pid).unwrap();
+        assert!(worker.is_alive() && worker.rss_bytes().unwrap() > 0);
+        let threads = worker.threads().unwrap();
+        assert!(threads.iter().any(|thread| thread.tid == pid as u32));
+        let tids = worker.tids().unwrap();
+        assert!(threads.iter().all(|t| tids.get(&t.ns_tid) == Some(&t.tid)));
+    }
+
+    #[test]
+    fn the_cpu_clock_agrees_with_the_scheduler() {
+        let worker = Worker::open(std::process::id() as i32).unwrap();
+        let sum = || worker.threads().unwrap().iter().map(|t| t.on_cpu_ns).sum::<u64>();
+        let (before, clock, after) = (sum(), worker.cpu_ns().unwrap(), sum());
+        // Other tests' threads end meanwhile, which only lowers the sums; running ones are behind
+        // by up to a tick.
+        assert!(clock + 20_000_000 > before, "{before} {clock} {after}");
+    }
+
+    #[test]
+    fn what_is_no_process_is_named() {
+        assert_eq!(Worker::open(i32::MAX).unwrap_err(), Blocker::NoSuchProcess { pid: i32::MAX });
+        let stop = std::sync::mpsc::channel::<()>();
+        let (send, receive) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            send.send(nix::unistd::gettid().as_raw()).unwrap();
+            stop.1.recv().unwrap_err();
+        });
+        let tid = receive.recv().unwrap();
+        let pid = std::process::id() as i32;
+        assert_eq!(Worker::open(tid).unwrap_err(), Blocker::ThreadId { tid, pid });
+        drop(stop.0);
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,147 @@
+//! The cost bench: a worker that does nothing but empty steps, and what each step takes.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use openrtc_common::config::Settings;
+use openrtc_probe::{
+    bpf::{CostAccounting, Kernel, ProgramCost, Programs},
+    clock,
+    cpython::Python,
+    profiler::{self, Target},
+    worker::Worker,
+};
+use openrtc_tests::{
+    field,
+    setting::{Interpreter, Setting},
+    worker::Worker as Fixture,
+};
+
+/// The goal: a watched poll costs at most this many empty pairs.
+const GOAL: f64 = 1.3;
+const ROUNDS: usize = 7;
+const PHASE: Duration = Duration::from_millis(1500);
+const LOOPS: [&str; 2] = ["asyncio", "uvloop"];
+/// After a change, so much of the worker's time is left out.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// One round: nanoseconds per step in each phase.
+#[derive(Clone, Copy)]
+struct Round {
+    bare: f64,
+    empty: f64,
+    exact: f64,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        (self.exact - self.bare) / (self.empty - self.bare)
+    }
+}
+
+/// Measures each interpreter (all, or those named in `names`) on both loops.
+pub fn bench(names: impl Iterator<Item = String>) -> Result<()> {
+    let names: Vec<String> = names.collect();
+    println!("interpreter      loop       bare ns   +empty    +exact   exact/empty (least..most)");
+    let mut missed = 0;
+    let setting = Setting::from_environment()?;
+    for interpreter in setting.chosen(&names)? {
+        for kind in LOOPS {
+            let (rounds, costs) = measure(&setting, &interpreter, kind)
+                .with_context(|| format!("{} on {kind}", interpreter.name))?;
+            let ratio = print(&interpreter.name, kind, &rounds);
+            print_costs(&costs);
+            missed += usize::from(ratio > GOAL);
+        }
+    }
+    if missed > 0 {
+        bail!("{missed} of the ratios above are over the goal of {GOAL}");
+    }
+    Ok(())
+}
+
+fn measure(
+    setting: &Setting,
+    interpreter: &Interpreter,
+    kind: &str,
+) -> Result<(Vec<Round>, Vec<ProgramCost>)> {
+    // Short windows, so that the median leaves out those that were disturbed.
+    let words = format!("steps.py --loop {kind} --window-s 0.05");
+    let mut steps = Fixture::start(setting, interpreter, &words)?;
+    let target = target(steps.pid);
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let bare = ns_per_step(&mut steps)?;
+        let held = attach_empty(&target)?;
+        let empty = ns_per_step(&mut steps)?;
+        drop(held);
+        let held = profiler::attach(target.clone(), clock::now)?;
+        let exact = ns_per_step(&mut steps)?;
+        drop(held);
+        rounds.push(Round { bare, empty, exact });
+    }
+    let _accounting = CostAccounting::start()?;
+    let profiler = profiler::attach(target, clock::now)?;
+    ns_per_step(&mut steps)?;
+    Ok((rounds, profiler.costs()?))
+}
+
+/// What a step takes now: the median over the worker's own windows.
+fn ns_per_step(steps: &mut Fixture) -> Result<f64> {
+    steps.words_for("steps", SETTLE)?;
+    let windows = steps.words_for("steps", PHASE)?;
+    // By its CPU time: what others take of the core is not the probe's.
+    let ns = |window| Ok(field::float(window, "cpu_ns")? / field::float(window, "n")?);
+    windows.iter().map(ns).collect::<Result<Vec<f64>>>().map(median)
+}
+
+fn target(pid: i32) -> Target {
+    Target {
+        pid,
+        session_var: "openrtc_session_id".into(),
+        agent_var: "openrtc_agent_name".into(),
+        tenant_var: "openrtc_tenant_id".into(),
+        stall_threshold_ns: 50_000_000,
+        is_kernel_logged: false,
+    }
+}
+
+fn attach_empty(target: &Target) -> Result<Kernel> {
+    let worker = Worker::open(target.pid)?;
+    let interpreter = worker.interpreter()?;
+    let tids = worker.tids()?;
+    let python = Python::open(target.pid, interpreter.version, &interpreter.addresses, &tids)?;
+    let config = profiler::config(target, &interpreter, &python)?;
+    let mut kernel = Kernel::load(&config, &Settings::default(), false)?;
+    kernel.attach_sites(Programs::Empty, &profiler::site_points(&interpreter))?;
+    Ok(kernel)
+}
+
+fn print(name: &str, kind: &str, rounds: &[Round]) -> f64 {
+    let median_of = |value: fn(&Round) -> f64| median(rounds.iter().map(value).collect());
+    let mut ratios: Vec<f64> = rounds.iter().map(Round::ratio).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = median(ratios.clone());
+    println!(
+        "{name:<16} {kind:<8} {:>9.0} {:>+8.0} {:>+9.0}   {ratio:.2} ({:.2}..{:.2})",
+        median_of(|round| round.bare),
+        median_of(|round| round.empty - round.bare),
+        median_of(|round| round.exact - round.bare),
+        ratios.first().copied().unwrap_or(f64::NAN),
+        ratios.last().copied().unwrap_or(f64::NAN),
+    );
+    ratio
+}
+
+fn print_costs(costs: &[ProgramCost]) {
+    for cost in costs.iter().filter(|cost| cost.runs > 0) {
+        let ns = cost.run_time.as_nanos() as f64 / cost.runs as f64;
+        println!("    {:<16} {ns:>7.0} ns a run, {} runs", cost.name, cost.runs);
+    }
+}
+
+/// The middle value; `NaN` of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

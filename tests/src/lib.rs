@@ -1,0 +1,37 @@
+//! What the kernel tests (`tests/tests`) and the measurements (`src/bin`) share: the fixture workers
+//! and the daemon as child processes, and what they say.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`setting`] | where the interpreters, the fixtures and the daemon are; the matrix |
+//! | [`process`] | a child that prints lines; nothing waits without a limit |
+//! | [`worker`] | a fixture worker: `ready`, `mark`, `truth` |
+//! | [`truth`] | the worker's own account |
+//! | [`probe`] | the daemon, attached |
+//! | [`said`] | what the daemon prints with `--json` |
+//! | [`accuracy`] | both accounts beside each other; the bench of that name |
+//! | [`cpu_watch`] | the kernel's account of a process, bracketed |
+//! | [`stolen`] | what the hypervisor took |
+//! | [`kernel`] | the kernel's own list of programs, maps and links |
+//! | [`code_pages`] | a process's code, compared with its files |
+//! | [`terminal`] | a terminal to run something in |
+//! | [`clock`], [`field`], [`say`] | small things |
+//!
+//! A test says what it needs and what must be true; every wait has a limit, and no test is skipped
+//! without a line on the terminal ([`say::not_run`]).
+
+pub mod accuracy;
+pub mod clock;
+pub mod code_pages;
+pub mod cpu_watch;
+pub mod field;
+pub mod kernel;
+pub mod probe;
+pub mod process;
+pub mod said;
+pub mod say;
+pub mod setting;
+pub mod stolen;
+pub mod terminal;
+pub mod truth;
+pub mod worker;

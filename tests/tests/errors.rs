@@ -1,0 +1,278 @@
+//! What a user can do something about: one line that says what is wrong, one that says what to type,
+//! and an exit code that says whose fault it is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use openrtc_tests::{
+    kernel, say,
+    setting::{Loop, Setting},
+    worker::Worker,
+};
+
+/// An id that no process has: the greatest that there can be.
+const NOBODY: i32 = 4_194_303;
+/// `kthreadd`, where this is the first pid namespace.
+const KERNEL_THREAD: i32 = 2;
+
+const FAILED_USAGE: i32 = 2;
+const FAILED_HOST: i32 = 3;
+const FAILED_WORKER: i32 = 4;
+
+/// Runs the probe where it must fail, and looks at how it does: two lines on stderr, the error with
+/// these words and a hint, nothing on stdout, this exit code, and nothing left in the kernel.
+fn fails(mut command: Command, code: i32, words: &[&str], hint: &str) -> Result<()> {
+    let before = kernel::ours()?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    check(&output, code, words, hint).with_context(|| format!("{command:?}: {output:?}"))?;
+    kernel::wait_until_nothing_is_left(&before).with_context(|| format!("{command:?}"))
+}
+
+fn check(output: &Output, code: i32, words: &[&str], hint: &str) -> Result<()> {
+    ensure!(output.stdout.is_empty(), "it printed something on stdout");
+    let text = String::from_utf8(output.stderr.clone()).context("not UTF-8")?;
+    let lines: Vec<_> = text.lines().collect();
+    ensure!(lines.len() == 2, "these are {} lines, not two", lines.len());
+    ensure!(lines[0].starts_with("error: "), "the first line is no error");
+    for word in words {
+        ensure!(lines[0].contains(word), "{word:?} is not in the error");
+    }
+    let said = lines[1].strip_prefix("hint: ").context("the second line is no hint")?;
+    ensure!(said.contains(hint), "{hint:?} is not in the hint");
+    ensure!(output.status.code() == Some(code), "the exit code is not {code}");
+    Ok(())
+}
+
+/// A child that is no worker; it is killed at the end.
+struct Other(Child);
+
+impl Other {
+    fn start(program: impl AsRef<Path>, words: &[&str]) -> Result<Self> {
+        let mut command = Command::new(program.as_ref());
+        command.args(words).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(command.spawn().with_context(|| format!("{command:?}"))?))
+    }
+
+    fn pid(&self) -> i32 {
+        self.0.id().cast_signed()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // Both fail only where it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_is_no_worker_is_named() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let pid = NOBODY.to_string();
+    let words = ["no process has the id", &pid];
+    fails(setting.probe(NOBODY, ""), FAILED_USAGE, &words, "pgrep")?;
+
+    let sleep = Other::start("sleep", &["60"])?;
+    let words = ["is not a Python process", "sleep"];
+    fails(setting.probe(sleep.pid(), ""), FAILED_WORKER, &words, "pgrep")?;
+
+    let worker = Worker::start(&setting, setting.usual(), "steps.py")?;
+    let tid = thread_of(worker.pid)?;
+    let (pid, number) = (worker.pid.to_string(), tid.to_string());
+    let words = [&*number, "is a thread of process", &pid];
+    fails(setting.probe(tid, ""), FAILED_USAGE, &words, &format!("--pid {pid}"))?;
+
+    // Nobody waits for it before we have looked at it.
+    let zombie = Other::start("true", &[])?;
+    becomes_a_zombie(zombie.pid())?;
+    fails(setting.probe(zombie.pid(), ""), FAILED_WORKER, &["has exited"], "pgrep")?;
+
+    let name = fs::read_to_string(format!("/proc/{KERNEL_THREAD}/comm")).unwrap_or_default();
+    if name.trim() == "kthreadd" {
+        let words = ["kernel thread", "kthreadd"];
+        fails(setting.probe(KERNEL_THREAD, ""), FAILED_WORKER, &words, "pgrep")?;
+    } else {
+        say::not_run("a kernel thread", "process 2 is none in this pid namespace");
+    }
+    Ok(())
+}
+
+/// One of its threads that is not its first.
+fn thread_of(pid: i32) -> Result<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let tids = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    tids.into_iter().find(|tid| *tid != pid).context("the worker has one thread only")
+}
+
+fn becomes_a_zombie(pid: i32) -> Result<()> {
+    for _ in 0..100 {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')) {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    anyhow::bail!("process {pid} does not end")
+}
+
+/// Too old ones are refused by their version.
+#[test]
+fn an_unsupported_python_is_named() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    for version in ["3.10", "3.9"] {
+        let Some(python) = pyenv(version) else {
+            say::not_run(&format!("CPython {version}"), "not in ~/.pyenv/versions");
+            continue;
+        };
+        let process = Other::start(&python, &["-c", "import asyncio; input()"])?;
+        has_asyncio(process.pid())?;
+        // What exports no version is told by its age and its file.
+        let words = ["not supported", "CPython before 3.11", version];
+        fails(setting.probe(process.pid(), ""), FAILED_WORKER, &words, "3.11, 3.12 or 3.13")?;
+    }
+    Ok(())
+}
+
+fn pyenv(version: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let root = root.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")))?;
+    let versions = fs::read_dir(root.join("versions")).ok()?;
+    let mut pythons = versions.flatten().filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.starts_with(&format!("{version}.")))
+    });
+    Some(pythons.next()?.path().join("bin/python3")).filter(|python| python.is_file())
+}
+
+/// It is up when its modules are mapped.
+fn has_asyncio(pid: i32) -> Result<()> {
+    for _ in 0..250 {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+        if maps.contains("/_asyncio.") {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    anyhow::bail!("process {pid} does not import asyncio")
+}
+
+/// A way to run the probe as somebody who may do less.
+struct Weaker {
+    setpriv: &'static [&'static str],
+    missing: &'static str,
+}
+
+const NOBODY_ELSE: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
+
+const WEAKER: &[Weaker] = &[
+    Weaker { setpriv: &[], missing: "CAP_BPF" },
+    Weaker { setpriv: &["--inh-caps=+bpf", "--ambient-caps=+bpf"], missing: "CAP_PERFMON" },
+    Weaker {
+        setpriv: &["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon"],
+        missing: "CAP_SYS_PTRACE",
+    },
+];
+
+/// A worker of root's, looked at by somebody who is not root: what he lacks is named.
+#[test]
+fn a_missing_capability_is_named() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let worker = Worker::start(&setting, setting.usual(), "sessions.py --sessions 3")?;
+    let probe = for_everybody(&setting)?;
+    for Weaker { setpriv, missing } in WEAKER {
+        let mut command = Command::new("setpriv");
+        command.args(NOBODY_ELSE).args(*setpriv).arg(probe.file());
+        command.args(["--pid", &worker.pid.to_string()]);
+        fails(command, FAILED_HOST, &["missing capability", missing], "sudo")?;
+    }
+    // Root in name only.
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"]);
+    command.arg(probe.file()).args(["--pid", &worker.pid.to_string()]);
+    fails(command, FAILED_HOST, &["missing capability", "CAP_BPF"], "setcap")
+}
+
+/// Whoever types what the hint says, for a worker of somebody else's, gets what he wants.
+#[test]
+fn the_capabilities_of_the_hint_are_enough() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let probe = for_everybody(&setting)?;
+    for kind in Loop::ALL {
+        let words = format!("sessions.py --sessions 3 --truth none --loop {kind}");
+        let worker = Worker::start(&setting, setting.usual(), &words)?;
+        let run = |caps: &str| {
+            let mut command = Command::new("setpriv");
+            command.args(NOBODY_ELSE);
+            command.args([format!("--inh-caps={caps}"), format!("--ambient-caps={caps}")]);
+            command.arg(probe.file()).args(["--once", "--json", "--pid", &worker.pid.to_string()]);
+            command.output().with_context(|| format!("{command:?}"))
+        };
+        let refused = String::from_utf8(run("-all")?.stderr)?;
+        let caps = capabilities_in(&refused).with_context(|| format!("none in {refused}"))?;
+        let output = run(&caps)?;
+        ensure!(output.status.success() && !output.stdout.is_empty(), "{caps}: {output:?}");
+    }
+    Ok(())
+}
+
+/// `setcap cap_bpf,cap_perfmon+ep` as `setpriv` takes it: `+bpf,+perfmon`.
+fn capabilities_in(hint: &str) -> Option<String> {
+    let list = hint.split_once("setcap ")?.1.split_once("+ep")?.0;
+    let names: Option<Vec<_>> = list.split(',').map(|name| name.strip_prefix("cap_")).collect();
+    Some(format!("+{}", names?.join(",+")))
+}
+
+/// A copy of the daemon where everybody can reach it.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn file(&self) -> PathBuf {
+        self.0.join("openrtc-probe")
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // It is in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn for_everybody(setting: &Setting) -> Result<Copy> {
+    let folder = std::env::temp_dir().join(format!("openrtc-tests-{}", std::process::id()));
+    let copy = Copy(folder);
+    fs::create_dir_all(&copy.0)?;
+    fs::copy(setting.probe_file(), copy.file())?;
+    for path in [&copy.0, &copy.file()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(copy)
+}
+
+/// What cannot be meant, and what the error and the hint say of it.
+const USAGE: &[(&[&str], &str, &str)] = &[
+    (&[], "missing --pid", "--pid <PID"),
+    (&["--pid", "abc"], "must be a process id", "--help"),
+    (&["--pid", "1", "--sort", "size"], "there is no \"size\"", "cpu_pct"),
+    (&["--pid", "1", "--status", "dead"], "there is no \"dead\"", "slow"),
+    (&["--pid", "1", "--refresh-rate", "11"], "from 0.5 to 10", "--help"),
+    (&["--pid", "1", "--slow-session-threshold-ms", "0"], "from 1 to", "--help"),
+    (&["--pid", "1", "--interval", "2"], "--interval needs --once", "--once"),
+    (&["--pid", "1", "--once", "--duration", "2"], "--duration", "--interval"),
+    (&["--pid", "1", "--session-var", ""], "--session-var is empty", "ContextVar"),
+    (&["--pid", "1", "--jsno"], "unknown argument", "--json"),
+];
+
+#[test]
+fn a_command_line_that_cannot_be_meant_is_refused() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    for (words, error, hint) in USAGE {
+        let mut command = Command::new(setting.probe_file());
+        command.args(*words);
+        fails(command, FAILED_USAGE, &[error], hint)?;
+    }
+    Ok(())
+}

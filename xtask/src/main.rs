@@ -1,0 +1,77 @@
+//! Builds, checks, tests, measures and shows openrtc-probe: `cargo xtask <command>`, one file per
+//! command.
+
+mod bench;
+mod bpf_linker;
+mod build_ebpf;
+mod cargo;
+mod daemon;
+mod demo;
+mod hint;
+mod lint;
+mod lock;
+mod python;
+mod root;
+mod setup_python;
+mod step;
+mod test;
+mod tidy;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{hint::Hinted, workspace::Workspace};
+
+/// What was typed.
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, check, test, measure and show openrtc-probe")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+/// The commands, in the order in which somebody new meets them.
+#[derive(Subcommand)]
+enum Task {
+    /// Start a worker with 12 sessions (one hot, one blocking) and attach to it
+    Demo(demo::Args),
+    /// Build the kernel object that the daemon embeds
+    BuildEbpf,
+    /// Check format, habits, import law, clippy and documentation
+    Lint,
+    /// Run the tests: `host` needs no privilege, `kernel` needs root
+    Test(test::Args),
+    /// Measure: `accuracy` beside openrtc's own figures, `cost` beside empty probes
+    Bench(bench::Args),
+    /// Make a Python environment for each interpreter found
+    SetupPython,
+}
+
+fn main() -> ExitCode {
+    let task = Cli::parse().command;
+    run(task).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        if let Some(hinted) = error.downcast_ref::<Hinted>() {
+            eprintln!("hint: {}", hinted.hint());
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Demo(args) => return demo::run(&workspace, &args),
+        Task::BuildEbpf => build_ebpf::run(&workspace)?,
+        Task::Lint => lint::run(&workspace)?,
+        Task::Test(args) => test::run(&workspace, &args)?,
+        Task::Bench(args) => return bench::run(&workspace, &args),
+        Task::SetupPython => {
+            setup_python::run(&workspace)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

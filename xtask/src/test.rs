@@ -1,0 +1,86 @@
+//! `cargo xtask test`: `host` needs no privilege, `kernel` drives the real daemon against real
+//! workers, as root.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::{
+    build_ebpf, cargo, daemon, root, setup_python,
+    step::{self, say},
+    toolchain::Toolchain,
+    workspace::Workspace,
+};
+
+/// Which tests.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only these; all if not given
+    suite: Option<Suite>,
+    /// Passed to the tests: names to select, and options such as `--nocapture`
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// A set of tests with one demand on the machine.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Without root and without BPF
+    Host,
+    /// As root, on a kernel with BPF
+    Kernel,
+}
+
+/// Runs what was asked for.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let started = Instant::now();
+    match args.suite {
+        Some(Suite::Host) => host(workspace, &args.filter)?,
+        Some(Suite::Kernel) => kernel(workspace, &args.filter)?,
+        None => {
+            // Said now, not after the host's tests.
+            root::check()?;
+            host(workspace, &args.filter)?;
+            kernel(workspace, &args.filter)?;
+        }
+    }
+    let what = match args.suite {
+        Some(Suite::Host) => "the host tests",
+        Some(Suite::Kernel) => "the kernel tests",
+        None => "the host and kernel tests",
+    };
+    say(&format!("{what} passed in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// The object is built all the same: the daemon does not compile without it.
+fn host(workspace: &Workspace, filter: &[String]) -> Result<()> {
+    build_ebpf::run(workspace)?;
+    let mut cargo = cargo::host(workspace);
+    cargo.arg("test");
+    for package in ["openrtc-common", "openrtc-probe", "xtask"] {
+        cargo.args(["--package", package]);
+    }
+    step::run("host tests", cargo.arg("--").args(filter))
+}
+
+/// One test at a time: each attaches to the kernel, and measures.
+fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
+    root::check()?;
+    let built = daemon::build(workspace, &[])?;
+    let probe = daemon::executable(&built, "openrtc-probe")?;
+    let interpreters = setup_python::run(workspace)?;
+    let mut cargo = cargo::host(workspace);
+    cargo
+        // All of what is wrong, not only the first: a run takes minutes.
+        .args(["test", "--package", "openrtc-tests", "--no-fail-fast", "--", "--test-threads=1"])
+        .args(filter)
+        .envs(daemon::environment(workspace, probe, &interpreters));
+    if !root::is_root() {
+        // The build stays the user's; only the tests themselves are run as root.
+        let host = Toolchain::ask(workspace)?.host;
+        cargo.env(cargo::runner_variable(&host), "sudo -E");
+    }
+    step::run("kernel tests", &mut cargo)
+}
