@@ -72,7 +72,7 @@ fn bench_one(
     let bursts = match kind {
         Loop::Asyncio => "--truth handle --tick-ms 20 --burn-us 60 --hot-burn-us 600",
         Loop::Uvloop => {
-            "--truth step --tick-ms 4000 --burn-us 10000 --hot-tick-ms 500 --hot-burn-us 10000"
+            "--truth step --tick-ms 8000 --burn-us 20000 --hot-tick-ms 1000 --hot-burn-us 20000"
         }
     };
     let words = format!(
