@@ -94,4 +94,9 @@ pub struct Settings {
     /// What one trap takes on this machine. A poll begins so much before its program can take the
     /// time: half of what its two traps take, which no program sees, lies inside it.
     pub trap_ns: u64,
+    /// Not 0 where setting and resetting a variable is known to pass our sites, so that what a map
+    /// holds may be remembered ([`crate::memo`]).
+    pub remembers: u64,
+    /// Goes up when the daemon frees a slot or finds the variable: nothing remembered holds any more.
+    pub forgotten: u64,
 }

@@ -16,6 +16,7 @@ pub mod config;
 pub mod event;
 pub mod hamt;
 pub mod loss;
+pub mod memo;
 pub mod memory;
 pub mod poll;
 pub mod session;

@@ -47,11 +47,18 @@ pub struct Scratch {
     pub object: StrNear,
     /// The tag.
     pub tag: TagText,
+    /// Not 0 from a set or reset of a variable to the next enter ([`crate::memo`]).
+    pub has_set: u64,
 }
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch { node: NodeNear::default(), object: StrNear::default(), tag: TagText::EMPTY }
+        Scratch {
+            node: NodeNear::default(),
+            object: StrNear::default(),
+            tag: TagText::EMPTY,
+            has_set: 0,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use aya_ebpf::{
 use openrtc_common::{
     config::{Config, Settings},
     loss::Loss,
+    memo::{MAX_MEMOS, Memo},
     session::{MAX_SESSIONS, Session},
     tag::TagKey,
     thread::{MAX_THREADS, Thread},
@@ -89,6 +90,15 @@ pub static SESSIONS: Array<Session> = Array::with_max_entries(MAX_SESSIONS, BPF_
 /// Free slots of [`SESSIONS`].
 #[map]
 pub static FREE_SESSIONS: Queue<u32> = Queue::with_max_entries(MAX_SESSIONS, 0);
+
+/// How often a variable was set or reset; only grows.
+#[map]
+pub static VAR_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What maps of variables were found to hold, at the place that [`Memo::place`] gives; written and
+/// read here only.
+#[map]
+pub static MEMOS: Array<Memo> = Array::with_max_entries(MAX_MEMOS, 0);
 
 /// Losses by cause, indexed by [`Loss`]; only grows.
 #[map]

@@ -186,13 +186,16 @@ unsafe fn parts<'t>(thread: *mut Thread) -> Parts<'t> {
 
 #[inline(always)]
 fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
+    // Whatever the variable: a map is about to be made, maybe where another was.
+    tag::forget();
     let Some(settings) = settings() else { return };
-    if settings.tag_var == 0 || var != settings.tag_var {
-        return;
-    }
     let Some(thread) = thread::find(current_tid()) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
+    scratch.has_set = 1;
+    if settings.tag_var == 0 || var != settings.tag_var {
+        return;
+    }
     let now = thread::read_clock(clock, now_ns());
     let Some(context) = polls.top().map(|top| top.context) else { return };
     let slot = match value() {

@@ -7,6 +7,7 @@ use openrtc_common::{
     event::{Event, kind},
     hamt::{self, NodeNear},
     loss::Loss,
+    memo::Memo,
     memory::Memory as _,
     session::{Session, UNTAGGED},
     tag::{self, StrNear, TagKey, TagText},
@@ -19,7 +20,7 @@ use bytemuck::AnyBitPattern;
 
 use crate::{
     loss,
-    maps::{EVENTS, FREE_SESSIONS, SESSION_SLOTS, SESSIONS, config},
+    maps::{EVENTS, FREE_SESSIONS, MEMOS, SESSION_SLOTS, SESSIONS, VAR_CHANGES, config},
     memory::WorkerMemory,
 };
 
@@ -48,14 +49,68 @@ pub fn of_context(scratch: &mut Scratch, settings: &Settings, context: &Context,
     if settings.tag_var == 0 {
         return UNTAGGED;
     }
-    match find(settings, context) {
-        Ok(Some(value)) => of_value(scratch, value, addr),
-        Ok(None) => UNTAGGED,
-        Err(cause) => {
-            loss::count(cause);
-            UNTAGGED
-        }
+    if scratch.has_set != 0 {
+        scratch.has_set = 0;
+        forget();
     }
+    // Read before the lookup: a set that comes in between makes what is found old.
+    let generation = generation(settings);
+    if let Some(slot) = recall(context.vars, generation) {
+        return slot;
+    }
+    let found = match find(settings, context) {
+        Ok(Some(value)) => slot_of(scratch, value, addr),
+        Ok(None) => Ok(UNTAGGED),
+        Err(cause) => Err(cause),
+    };
+    if let (Ok(slot), Some(generation)) = (found, generation) {
+        remember(Memo::new(context.vars, generation, slot), context.vars);
+    }
+    or_untagged(found)
+}
+
+/// The generation of what is remembered now; `None` where nothing may be.
+#[inline(always)]
+fn generation(settings: &Settings) -> Option<u64> {
+    if settings.remembers == 0 {
+        return None;
+    }
+    let changes = VAR_CHANGES.get_ptr(0)?;
+    // SAFETY: a map value; volatile, because other threads add to it. Both counts only grow, so
+    // their sum never has the same value twice.
+    let changes = unsafe { changes.read_volatile() };
+    Some(changes.wrapping_add(settings.forgotten))
+}
+
+#[inline(always)]
+fn recall(map: u64, generation: Option<u64>) -> Option<u32> {
+    let memo = MEMOS.get_ptr(Memo::place(map))?;
+    // SAFETY: a map value; one that is being written is known by its check.
+    unsafe { memo.read_volatile() }.recall(map, generation?)
+}
+
+#[inline(always)]
+fn remember(memo: Memo, map: u64) {
+    if let Some(place) = MEMOS.get_ptr_mut(Memo::place(map)) {
+        // SAFETY: as in `recall`.
+        unsafe { place.write_volatile(memo) };
+    }
+}
+
+/// A variable is about to be set or reset: nothing that is remembered of maps holds any more.
+#[inline(always)]
+pub fn forget() {
+    if let Some(changes) = VAR_CHANGES.get_ptr_mut(0) {
+        loss::add(changes, 1);
+    }
+}
+
+#[inline(always)]
+fn or_untagged(found: Result<u32, Loss>) -> u32 {
+    found.unwrap_or_else(|cause| {
+        loss::count(cause);
+        UNTAGGED
+    })
 }
 
 #[inline(always)]
@@ -71,37 +126,37 @@ fn find(settings: &Settings, context: &Context) -> Result<Option<u64>, Loss> {
     hamt::find(&WorkerMemory, near, &python.nodes, root, settings.tag_var, hash)
 }
 
-/// The slot of the tag that the object at `value` is.
+/// The slot of the tag that the object at `value` is. What cannot be read counts as lost and goes
+/// to `untagged`.
 #[inline(always)]
 pub fn of_value(scratch: &mut Scratch, value: u64, context: u64) -> u32 {
+    or_untagged(slot_of(scratch, value, context))
+}
+
+#[inline(always)]
+fn slot_of(scratch: &mut Scratch, value: u64, context: u64) -> Result<u32, Loss> {
     let text = &mut scratch.tag;
     // SAFETY: a reference.
     unsafe { TagText::clear(&raw mut *text) };
     let mut near = MaybeUninit::<StrNear>::uninit();
     // SAFETY: `read` reads of it only what it has read from the worker.
     let near = unsafe { near.assume_init_mut() };
-    match tag::read(&WorkerMemory, near, &config().python, value, text) {
-        Ok(true) => of_text(text, context),
-        Ok(false) => UNTAGGED,
-        Err(cause) => {
-            loss::count(cause);
-            UNTAGGED
-        }
+    if tag::read(&WorkerMemory, near, &config().python, value, text)? {
+        of_text(text, context)
+    } else {
+        Ok(UNTAGGED)
     }
 }
 
 #[inline(always)]
-fn of_text(text: &TagText, context: u64) -> u32 {
+fn of_text(text: &TagText, context: u64) -> Result<u32, Loss> {
     let key = text.key();
     // SAFETY: the value is one aligned word, copied at once.
     if let Some(slot) = unsafe { SESSION_SLOTS.get(key) } {
-        return *slot;
+        return Ok(*slot);
     }
-    let Ok(Some(slot)) = FREE_SESSIONS.pop() else {
-        loss::count(Loss::SessionsFull);
-        return UNTAGGED;
-    };
-    open_session(slot, &key, text, context).unwrap_or(UNTAGGED)
+    let Ok(Some(slot)) = FREE_SESSIONS.pop() else { return Err(Loss::SessionsFull) };
+    open_session(slot, &key, text, context).ok_or(Loss::SessionsFull)
 }
 
 #[inline(always)]

@@ -216,6 +216,8 @@ fn announce(plan: &Plan, profiler: &Profiler) {
             let at = site.address.0;
             eprintln!("  {:<24} {at:#x}  {}", site.kind.name(), site.instruction);
         }
+        let how = if profiler.remembers() { "until a variable is set" } else { "never" };
+        eprintln!("what a map of variables holds is remembered: {how}");
     }
     if !profiler.tag_found() && plan.view != View::Table {
         let blocker = Blocker::NoSessionVar { var: plan.vars.session.clone() };

@@ -66,8 +66,11 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let python =
         Python::open(target.pid, interpreter.version, &interpreter.addresses, &worker.tids()?)?;
     let config = config(&target, &interpreter, &python)?;
-    let mut settings =
-        Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
+    let mut settings = Settings {
+        stall_threshold_ns: target.stall_threshold_ns,
+        remembers: u64::from(interpreter.changes_are_seen),
+        ..Settings::default()
+    };
     let mut kernel = Kernel::load(&config, &settings, target.is_kernel_logged)?;
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
     kernel.set(&settings);

@@ -75,6 +75,11 @@ impl Profiler {
         self.settings.trap_ns
     }
 
+    /// Whether the programs may remember what a map of variables was found to hold.
+    pub fn remembers(&self) -> bool {
+        self.settings.remembers != 0
+    }
+
     /// Whether the tag variable has been found.
     pub fn tag_found(&self) -> bool {
         self.vars.session.is_some()
@@ -191,8 +196,14 @@ impl Profiler {
             self.at_attach.forget(slot);
             self.ledger.take(Fact::ThreadGone(Box::new(thread)));
         }
-        for key in self.ledger.forgettable() {
-            self.reaper.forget(&mut self.kernel, key, now.monotonic_ns);
+        let ended = self.ledger.forgettable();
+        for key in &ended {
+            self.reaper.forget(&mut self.kernel, *key, now.monotonic_ns);
+        }
+        if !ended.is_empty() {
+            // After the tags: whoever looks one up from now on does not find it.
+            self.settings.forgotten += 1;
+            self.kernel.set(&self.settings);
         }
         for session in self.reaper.sessions(&mut self.kernel, now.monotonic_ns) {
             self.ledger.take(Fact::SessionGone(Box::new(session)));

@@ -37,6 +37,7 @@ impl Profiler {
         let Some(var) = session else { return };
         self.settings.tag_var = var.addr.0;
         self.settings.tag_var_hash = u64::from(var.hash);
+        self.settings.forgotten += 1;
         self.kernel.set(&self.settings);
         self.ledger.take(Fact::TagFound);
     }

@@ -13,7 +13,8 @@ use std::{
 
 use nix::libc;
 use object::{
-    Endianness, Object as _, ObjectSymbol as _, ReadCache,
+    Endianness, Object as _, ObjectSymbol as _, ObjectSymbolTable as _, ReadCache,
+    RelocationTarget,
     elf::{EM_X86_64, PF_W, PF_X, PT_LOAD},
     read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
 };
@@ -29,6 +30,8 @@ const MAX_MAPPINGS: usize = 65_536;
 const MAX_FILES: usize = 512;
 /// Dynamic symbols of one file that are looked at.
 const MAX_SYMBOLS: usize = 1 << 20;
+/// Dynamic relocations of one file that are looked at.
+const MAX_RELOCATIONS: usize = 1 << 20;
 /// Bytes of code that are read of one file.
 const MAX_CODE_BYTES: u64 = 256 << 20;
 
@@ -131,6 +134,8 @@ pub struct Binary {
     /// What is added to an address of the file when it is loaded.
     bias: u64,
     symbols: Symbols,
+    /// Words of the file's data that the dynamic linker points at a symbol, when it is first used.
+    slots: HashMap<ElfAddr, ElfAddr>,
 }
 
 impl Binary {
@@ -145,15 +150,20 @@ impl Binary {
         wanted: &[&'static str],
     ) -> Result<Option<Self>, Blocker> {
         let (open_path, file) = open_exact(worker, mapping)?;
-        let Some((segments, symbols)) = parse(&file, wanted) else { return Ok(None) };
+        let Some((segments, symbols, slots)) = parse(&file, wanted) else { return Ok(None) };
         let Some(bias) = bias(mapping, &segments) else { return Ok(None) };
         let path = mapping.path.clone();
-        Ok(Some(Self { open_path, path, segments, file, bias, symbols }))
+        Ok(Some(Self { open_path, path, segments, file, bias, symbols, slots }))
     }
 
     /// The address of a symbol that this file defines for others.
     pub fn symbol(&self, name: &str) -> Option<ElfAddr> {
         self.symbols.get(name).copied()
+    }
+
+    /// The symbol that a word of the data will point at, one of those that were wanted.
+    pub fn slot_symbol(&self, slot: ElfAddr) -> Option<ElfAddr> {
+        self.slots.get(&slot).copied()
     }
 
     /// Where an address of the file is in the worker.
@@ -210,7 +220,9 @@ fn open_exact(worker: &Worker, mapping: &Mapping) -> Result<(PathBuf, File), Blo
 
 type Symbols = HashMap<&'static str, ElfAddr>;
 
-fn parse(file: &File, wanted: &[&'static str]) -> Option<(Vec<Segment>, Symbols)> {
+type Parsed = (Vec<Segment>, Symbols, HashMap<ElfAddr, ElfAddr>);
+
+fn parse(file: &File, wanted: &[&'static str]) -> Option<Parsed> {
     let cache = ReadCache::new(file);
     let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
     let endian = elf.endian();
@@ -229,7 +241,7 @@ fn parse(file: &File, wanted: &[&'static str]) -> Option<(Vec<Segment>, Symbols)
             writable: header.p_flags(endian).contains(PF_W),
         })
         .collect();
-    let symbols = elf
+    let symbols: Symbols = elf
         .dynamic_symbols()
         .take(MAX_SYMBOLS)
         .filter(object::ObjectSymbol::is_definition)
@@ -239,7 +251,26 @@ fn parse(file: &File, wanted: &[&'static str]) -> Option<(Vec<Segment>, Symbols)
             Some((*name, ElfAddr(symbol.address())))
         })
         .collect();
-    Some((segments, symbols))
+    let slots = slots(&elf, &symbols);
+    Some((segments, symbols, slots))
+}
+
+/// The words through which the file calls symbols that it defines itself (`R_X86_64_JUMP_SLOT`,
+/// `R_X86_64_GLOB_DAT`).
+fn slots<'f>(
+    elf: &ElfFile64<'f, Endianness, &'f ReadCache<&'f File>>,
+    symbols: &Symbols,
+) -> HashMap<ElfAddr, ElfAddr> {
+    let table = elf.dynamic_symbol_table();
+    let relocations = elf.dynamic_relocations().filter(|_| !symbols.is_empty());
+    let names =
+        relocations.into_iter().flatten().take(MAX_RELOCATIONS).filter_map(|(at, relocation)| {
+            let RelocationTarget::Symbol(index) = relocation.target() else { return None };
+            let symbol = table.as_ref()?.symbol_by_index(index).ok()?;
+            let name = std::str::from_utf8(symbol.name_bytes().ok()?).ok()?;
+            Some((ElfAddr(at), *symbols.get(name)?))
+        });
+    names.collect()
 }
 
 /// What loading has added to the file's addresses: an executable mapping shows a byte of the file

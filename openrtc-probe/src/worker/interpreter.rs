@@ -17,6 +17,7 @@ use super::{
     Worker,
     binary::{self, Binary, ElfAddr, FileOffset, Mapping, Segment},
     flow::MachineCode,
+    reach,
     site::{self, Functions, Site},
 };
 
@@ -42,6 +43,9 @@ pub struct Interpreter {
     pub addresses: Addresses,
     /// The instructions to probe, in the order of [`super::SiteKind::ALL`].
     pub sites: Vec<Site>,
+    /// Whether `ContextVar.set` and `ContextVar.reset` are known to pass the sites at
+    /// `PyContextVar_Set` and `PyContextVar_Reset`, which a compiler could have inlined.
+    pub changes_are_seen: bool,
     /// The event loops that are loaded.
     pub loops: Loops,
 }
@@ -88,12 +92,14 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     layout::choose(worker.pid(), version, &memory, runtime)?;
     let addresses = found.addresses()?;
     let sites = found.sites(addresses.context_type)?;
+    let changes_are_seen = found.changes_are_seen(addresses.context_var_type);
     Ok(Interpreter {
         path: found.binary.path,
         attach_path: found.binary.open_path,
         version,
         addresses,
         sites,
+        changes_are_seen,
         loops: loops(&mappings),
     })
 }
@@ -200,7 +206,7 @@ impl<M: ReadMemory> Found<'_, M> {
 
     fn sites(&self, context_type: RemoteAddr) -> Result<Vec<Site>, Blocker> {
         let functions = Functions {
-            context_run: self.context_run(context_type)?,
+            context_run: self.method(context_type, "Context", "run")?,
             context_enter: self.symbol("PyContext_Enter")?,
             context_exit: self.symbol("PyContext_Exit")?,
             var_set: self.symbol("PyContextVar_Set")?,
@@ -215,25 +221,51 @@ impl<M: ReadMemory> Found<'_, M> {
         site::choose(code, FileOffset(segment.offset), &functions)
     }
 
-    /// `Context.run`: a static function, but the type's table of methods leads to it.
-    fn context_run(&self, context_type: RemoteAddr) -> Result<ElfAddr, Blocker> {
-        const WHAT: &str = "the methods of Context";
-        let methods = self.read(context_type.plus(common::TYPE_METHODS), WHAT).map(RemoteAddr)?;
+    /// `ContextVar.set` and `ContextVar.reset` each do nothing but lead to the exported function.
+    fn changes_are_seen(&self, context_var_type: RemoteAddr) -> bool {
+        [("set", "PyContextVar_Set"), ("reset", "PyContextVar_Reset")].iter().all(
+            |(method, exported)| {
+                let method = self.method(context_var_type, "ContextVar", method).ok();
+                let exported = self.symbol(exported).ok();
+                method.zip(exported).is_some_and(|(method, exported)| {
+                    self.binary.code(method).is_some_and(|(segment, bytes)| {
+                        let code = MachineCode { bytes: &bytes, addr: segment.addr };
+                        reach::leads_to(code, method, exported, |slot| self.linked(slot))
+                    })
+                })
+            },
+        )
+    }
+
+    /// The function of our file that a word of its data points at: as the dynamic linker left it, or
+    /// as it will, where the function has not been called yet.
+    fn linked(&self, slot: ElfAddr) -> Option<ElfAddr> {
+        self.binary.slot_symbol(slot).or_else(|| {
+            let function: u64 = self.memory.read(self.binary.remote(slot)).ok()?;
+            self.binary.code_addr(RemoteAddr(function))
+        })
+    }
+
+    /// A method's function: it is static, but the type's table of methods leads to it.
+    fn method(&self, ty: RemoteAddr, class: &str, method: &str) -> Result<ElfAddr, Blocker> {
+        let what = format!("{class}.{method}");
+        let methods = self.read(ty.plus(common::TYPE_METHODS), &what).map(RemoteAddr)?;
         for index in 0..MAX_METHODS {
-            let [name, function]: [u64; 2] = self.read(methods.plus(index * METHOD_BYTES), WHAT)?;
+            let [name, function]: [u64; 2] =
+                self.read(methods.plus(index * METHOD_BYTES), &what)?;
             if name == 0 {
                 break;
             }
             let name = self.memory.read_c_str(RemoteAddr(name), MAX_NAME);
-            if name.map_err(|why| self.unreadable(WHAT, why))? == "run" {
+            if name.map_err(|why| self.unreadable(&what, why))? == method {
                 let function = RemoteAddr(function);
                 return self.binary.code_addr(function).ok_or_else(|| Blocker::SiteRefused {
-                    what: "Context.run".into(),
+                    what,
                     why: format!("its function at {function} is not in the interpreter's file"),
                 });
             }
         }
-        Err(Blocker::LayoutMismatch { what: "Context has no method `run`".into() })
+        Err(Blocker::LayoutMismatch { what: format!("{class} has no method `{method}`") })
     }
 
     /// The types of the HAMT's nodes are not exported, but they are static: their names are found

@@ -7,6 +7,7 @@
 mod binary;
 mod flow;
 mod interpreter;
+mod reach;
 mod register;
 mod site;
 
