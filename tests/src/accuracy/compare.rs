@@ -43,6 +43,8 @@ pub struct Accounts {
     pub whole: Truth,
     /// The probe's reports.
     pub stalls: Vec<Stall>,
+    /// What was stolen from the whole machine meanwhile ([`crate::stolen`]).
+    pub stolen_s: f64,
 }
 
 /// One session's CPU between the two instants.

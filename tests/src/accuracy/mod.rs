@@ -17,6 +17,7 @@ use options::Options;
 
 use crate::probe::{PATIENCE, Probe};
 use crate::setting::{Interpreter, Loop, Setting};
+use crate::stolen::Stolen;
 use crate::worker::Worker;
 
 /// The first second of a worker is not like the others.
@@ -88,11 +89,13 @@ fn bench_one(
 /// Takes both accounts: the worker's at the instants of the probe's first and last snapshot, and at
 /// its end. The probe ends by itself after `span`.
 pub fn measure(mut worker: Worker, mut probe: Probe, span: Duration) -> Result<Accounts> {
+    let stolen = Stolen::start();
     let first_snapshot = probe.snapshot()?;
     let first = worker.mark(first_snapshot.at_real_ns)?;
     let last_snapshot = probe.last_snapshot(span + PATIENCE)?;
     let last = worker.mark(last_snapshot.at_real_ns)?;
     let stalls = probe.finish().context("after the last snapshot")?.stalls;
+    let stolen_s = stolen.so_far_s();
     let whole = worker.end()?;
-    Ok(Accounts { first_snapshot, last_snapshot, first, last, whole, stalls })
+    Ok(Accounts { first_snapshot, last_snapshot, first, last, whole, stalls, stolen_s })
 }

@@ -123,6 +123,10 @@ fn notes(accounts: &Accounts, outcome: &Outcome) -> Vec<String> {
             accounts.last_snapshot.elapsed_s - accounts.first_snapshot.elapsed_s,
         ),
     ];
+    notes.push(format!(
+        "up to {:.2} s were stolen from the machine: on-CPU to the probe, nothing to the worker's clock",
+        accounts.stolen_s
+    ));
     if let Some(accounted) = accounts.last_snapshot.worker.accounted_pct {
         notes.push(format!("probe accounts for {accounted:.1} % of the process's CPU"));
     }
