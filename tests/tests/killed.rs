@@ -20,7 +20,7 @@ use openrtc_tests::{
 use serde_json::Value;
 
 /// How often the worker is attached to, and the probe killed.
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 
 /// Enter, leave, set and reset.
 const LEAST_BREAKPOINTS: usize = 4;
@@ -88,7 +88,8 @@ fn kill_once_attached(setting: &Setting, mut worker: Worker, what: &str) -> Resu
     }
     let Best { bare, attached, after } = best;
     say::note(&format!("{what}: {bare:.0} ns a step, {attached:.0} attached, {after:.0} after"));
-    let is_restored = (after - bare).abs() < (after - attached).abs();
+    // Nearer to bare than to attached, or even faster than it seemed to be before.
+    let is_restored = after - bare < attached - after;
     ensure!(is_restored, "the worker's speed is not what it was: {best:?}");
     Ok(())
 }

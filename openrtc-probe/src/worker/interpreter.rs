@@ -91,8 +91,11 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     // Before anything else: the rest may well look different in what we do not know.
     layout::choose(worker.pid(), version, &memory, runtime)?;
     let addresses = found.addresses()?;
-    let sites = found.sites(addresses.context_type)?;
-    let changes_are_seen = found.changes_are_seen(addresses.context_var_type);
+    let functions = found.functions(addresses.context_type)?;
+    let (segment, bytes) = found.text(&functions)?;
+    let code = MachineCode { bytes: &bytes, addr: segment.addr };
+    let sites = site::choose(code, FileOffset(segment.offset), &functions)?;
+    let changes_are_seen = found.changes_are_seen(code, &functions, addresses.context_var_type);
     Ok(Interpreter {
         path: found.binary.path,
         attach_path: found.binary.open_path,
@@ -204,34 +207,35 @@ impl<M: ReadMemory> Found<'_, M> {
         }
     }
 
-    fn sites(&self, context_type: RemoteAddr) -> Result<Vec<Site>, Blocker> {
-        let functions = Functions {
+    fn functions(&self, context_type: RemoteAddr) -> Result<Functions, Blocker> {
+        Ok(Functions {
             context_run: self.method(context_type, "Context", "run")?,
             context_enter: self.symbol("PyContext_Enter")?,
             context_exit: self.symbol("PyContext_Exit")?,
             var_set: self.symbol("PyContextVar_Set")?,
             var_reset: self.symbol("PyContextVar_Reset")?,
-        };
-        let refused = || Blocker::SiteRefused {
-            what: "Context.run".into(),
-            why: format!("its code at {} cannot be read", functions.context_run),
-        };
-        let (segment, bytes) = self.binary.code(functions.context_run).ok_or_else(refused)?;
-        let code = MachineCode { bytes: &bytes, addr: segment.addr };
-        site::choose(code, FileOffset(segment.offset), &functions)
+        })
     }
 
-    /// `ContextVar.set` and `ContextVar.reset` each do nothing but lead to the exported function.
-    fn changes_are_seen(&self, context_var_type: RemoteAddr) -> bool {
-        [("set", "PyContextVar_Set"), ("reset", "PyContextVar_Reset")].iter().all(
-            |(method, exported)| {
-                let method = self.method(context_var_type, "ContextVar", method).ok();
-                let exported = self.symbol(exported).ok();
-                method.zip(exported).is_some_and(|(method, exported)| {
-                    self.binary.code(method).is_some_and(|(segment, bytes)| {
-                        let code = MachineCode { bytes: &bytes, addr: segment.addr };
-                        reach::leads_to(code, method, exported, |slot| self.linked(slot))
-                    })
+    /// The executable part of the file that all of them are in.
+    fn text(&self, functions: &Functions) -> Result<(Segment, Vec<u8>), Blocker> {
+        self.binary.code(functions.context_run).ok_or_else(|| Blocker::SiteRefused {
+            what: "Context.run".into(),
+            why: format!("its code at {} cannot be read", functions.context_run),
+        })
+    }
+
+    /// Whether `ContextVar.set` and `ContextVar.reset` lead to the exported functions.
+    fn changes_are_seen(
+        &self,
+        code: MachineCode<'_>,
+        functions: &Functions,
+        context_var_type: RemoteAddr,
+    ) -> bool {
+        [("set", functions.var_set), ("reset", functions.var_reset)].iter().all(
+            |(name, exported)| {
+                self.method(context_var_type, "ContextVar", name).is_ok_and(|method| {
+                    reach::leads_to(code, method, *exported, |slot| self.linked(slot))
                 })
             },
         )
