@@ -2,12 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{
-    account::Clock,
-    hamt::NodeNear,
-    poll::Polls,
-    tag::{StrNear, TagText},
-};
+use crate::{account::Clock, poll::Polls, tag::TagText};
 
 /// Threads that are followed at once.
 pub const MAX_THREADS: u32 = 4_096;
@@ -41,10 +36,6 @@ pub struct SiteHits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Scratch {
-    /// The map's node.
-    pub node: NodeNear,
-    /// The tag's object.
-    pub object: StrNear,
     /// The tag.
     pub tag: TagText,
     /// Not 0 from a set or reset of a variable to the next enter ([`crate::memo`]).
@@ -53,12 +44,7 @@ pub struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch {
-            node: NodeNear::default(),
-            object: StrNear::default(),
-            tag: TagText::EMPTY,
-            has_set: 0,
-        }
+        Scratch { tag: TagText::EMPTY, has_set: 0 }
     }
 }
 
