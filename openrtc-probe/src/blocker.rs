@@ -47,7 +47,7 @@ pub enum Blocker {
     PythonUnsupported {
         /// Its process id.
         pid: i32,
-        /// Such as `CPython 3.10` or `PyPy`.
+        /// Such as `CPython 3.16` or `PyPy`.
         found: String,
         /// What is missing.
         why: String,
@@ -131,7 +131,7 @@ pub enum Blocker {
 impl Blocker {
     /// What to do about it, as far as possible in the form of something to type.
     pub fn hint(&self) -> String {
-        const SUPPORTED: &str = "run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded)";
+        const SUPPORTED: &str = "run the worker on CPython 3.9 to 3.15 (not free-threaded)";
         const NEWER_KERNEL: &str = "use a kernel from 5.10 on that is built with";
         match self {
             Self::NoSuchProcess { .. } | Self::Exited { .. } => {
@@ -207,8 +207,8 @@ mod tests {
             Blocker::NotPython { pid, exe: "/usr/bin/bash".into() },
             Blocker::PythonUnsupported {
                 pid,
-                found: "CPython 3.10".into(),
-                why: "3.11, 3.12 and 3.13 are known".into(),
+                found: "CPython 3.16".into(),
+                why: "the layouts of 3.9 to 3.15 are known".into(),
             },
             Blocker::BinaryUnreadable {
                 pid,
@@ -248,14 +248,14 @@ mod tests {
   hint: find the worker with `pgrep -af python`
 4 process 4711 (/usr/bin/bash) is not a Python process: it has no CPython mapped
   hint: give the id of the Python process itself, not of a shell or supervisor around it: `pgrep -af python`
-4 process 4711 runs CPython 3.10, which is not supported: 3.11, 3.12 and 3.13 are known
-  hint: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded)
+4 process 4711 runs CPython 3.16, which is not supported: the layouts of 3.9 to 3.15 are known
+  hint: run the worker on CPython 3.9 to 3.15 (not free-threaded)
 3 cannot open /usr/bin/python3.11, which process 4711 has mapped: permission denied
   hint: sudo openrtc-probe --pid 4711
 4 no safe place for a probe in Context.run: it enters and leaves its context at 3 places, not 2
-  hint: this build of the interpreter is not known: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded), or report it with the output of `python3 -VV`
+  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `python3 -VV`
 4 the interpreter's memory is not laid out as expected: PyContext_Type is 56 bytes, expected 48
-  hint: this build of the interpreter is not known: run the worker on CPython 3.11, 3.12 or 3.13 (not free-threaded), or report it with the output of `python3 -VV`
+  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `python3 -VV`
 3 missing capability CAP_BPF, needed to load programs into the kernel
   hint: run it with `sudo`, or once `sudo setcap cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)
 3 this kernel has no type information (/sys/kernel/btf/vmlinux is missing)

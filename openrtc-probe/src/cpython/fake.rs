@@ -4,7 +4,7 @@ use openrtc_common::{config::PyLayout, hamt::NodeTypes};
 
 use super::{
     Addresses,
-    layout::{Layout, RunningLoop, Values},
+    layout::{Keys, Layout, RunningLoop, Tasks, ThreadId, Values},
     memory::{RemoteAddr, image::Image},
     object::Objects,
 };
@@ -32,20 +32,23 @@ pub static LAYOUT: Layout = Layout {
     thread_next: 0,
     thread_interp: 8,
     thread_dict: 16,
-    thread_native_id: 24,
+    thread_id: ThreadId::Native { at: 24 },
     thread_context: 32,
     running_loop: RunningLoop::InDict,
     task_bytes: 48,
     task_state: 16,
     task_context: 24,
-    task_sets: &["_scheduled_tasks"],
+    tasks: Tasks::Sets(&["_scheduled_tasks"]),
+    module_bytes: 56,
     str_bytes: 64,
     str_ascii_data: 40,
     str_wide_data: 56,
+    keys: Keys::Log2,
     values: Values::Tagged,
     first_value: 0,
     type_cached_keys: 880,
-    debug_offsets: &[],
+    runtime_debug: &[],
+    asyncio_debug: &[],
 };
 
 /// An image, and where the next object goes.
@@ -81,6 +84,12 @@ impl World {
         world
     }
 
+    /// Goes by another layout from now on.
+    pub fn lay_out(&mut self, layout: Layout) {
+        self.layout = Box::leak(Box::new(layout));
+        self.shared = super::shared_layout(self.layout, &self.addresses);
+    }
+
     pub fn objects(&self) -> Objects<'_, Image> {
         Objects {
             memory: &self.image,
@@ -106,7 +115,8 @@ impl World {
     /// An ASCII `str`.
     pub fn str(&mut self, text: &str) -> u64 {
         let at = self.object(STR, &[text.len() as u64, 0, 0x64]);
-        self.image.put(at + 40, text.as_bytes());
+        let data = u64::from(self.layout.str_ascii_data);
+        self.image.put(at + data, text.as_bytes());
         at
     }
 
@@ -126,6 +136,16 @@ impl World {
 
     pub fn dict(&mut self, entries: &[(u64, u64)]) -> u64 {
         let keys = self.keys(false, entries);
+        self.object(DICT, &[entries.len() as u64, 0, keys, 0])
+    }
+
+    /// A dict of names with a table of keys as 3.9 and 3.10 have it, of 8 places.
+    pub fn sized_names(&mut self, entries: &[(&str, u64)]) -> u64 {
+        let entries: Vec<_> = entries.iter().map(|(name, at)| (self.str(name), *at)).collect();
+        let keys = self.place();
+        self.image.words(keys, &[1, 8, 0, 0, entries.len() as u64, 0]);
+        let words: Vec<u64> = entries.iter().flat_map(|&(key, at)| [7, key, at]).collect();
+        self.image.words(keys + 40 + 8, &words);
         self.object(DICT, &[entries.len() as u64, 0, keys, 0])
     }
 

@@ -67,6 +67,11 @@ pub trait ReadMemory {
     /// Fills `buf` from `addr`, or fails as a whole.
     fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError>;
 
+    /// The same, of this very moment: for what changes under a walk.
+    fn read_fresh(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.read_exact(addr, buf)
+    }
+
     /// The value at `addr`.
     fn read<T: AnyBitPattern>(&self, addr: RemoteAddr) -> Result<T, ReadError> {
         let len = size_of::<T>();
@@ -168,6 +173,10 @@ impl<'m, M: ReadMemory> PageCache<'m, M> {
 }
 
 impl<M: ReadMemory> ReadMemory for PageCache<'_, M> {
+    fn read_fresh(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.memory.read_fresh(addr, buf)
+    }
+
     fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
         if buf.len() > MAX_CACHED_READ {
             return self.memory.read_exact(addr, buf);

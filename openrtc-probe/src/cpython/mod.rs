@@ -26,7 +26,7 @@ use crate::blocker::Blocker;
 
 use self::{
     layout::{Layout, Version, common},
-    memory::{LiveMemory, PageCache, RemoteAddr},
+    memory::{LiveMemory, PageCache, ReadMemory, RemoteAddr},
     object::Objects,
 };
 
@@ -101,26 +101,25 @@ const TRIES: usize = 4;
 pub struct Python {
     memory: LiveMemory,
     version: Version,
-    layout: &'static Layout,
+    layout: Layout,
     addresses: Addresses,
     shared: PyLayout,
 }
 
 impl Python {
-    /// Chooses the layout of the interpreter in process `pid` and proves it; `version` is what its
-    /// `Py_Version` says.
+    /// Proves that `layout` is that of the interpreter in process `pid`.
     ///
     /// # Errors
-    /// [`Blocker::PythonUnsupported`] and [`Blocker::LayoutMismatch`].
+    /// [`Blocker::LayoutMismatch`].
     pub fn open(
         pid: i32,
         version: Version,
+        layout: Layout,
         addresses: &Addresses,
         tids: &Tids,
     ) -> Result<Self, Blocker> {
         let memory = LiveMemory::new(pid);
-        let layout = layout::choose(pid, version, &memory, addresses.runtime)?;
-        let shared = shared_layout(layout, addresses);
+        let shared = shared_layout(&layout, addresses);
         let python = Self { memory, version, layout, addresses: *addresses, shared };
         // No cache: a retry must see new values.
         layout::validate(&python.objects(&python.memory), tids)?;
@@ -215,7 +214,7 @@ impl Python {
     }
 
     fn objects<'w, M>(&'w self, memory: &'w M) -> Objects<'w, M> {
-        Objects { memory, layout: self.layout, addresses: &self.addresses, shared: &self.shared }
+        Objects { memory, layout: &self.layout, addresses: &self.addresses, shared: &self.shared }
     }
 
     /// Tries a walk several times, each with pages of its own.
@@ -233,6 +232,29 @@ impl Python {
         }
         result
     }
+}
+
+/// What the version of an interpreter is that exports none: what its `sys.hexversion` says, read with
+/// the row of that very version.
+pub fn unexported_version(memory: &impl ReadMemory, addresses: &Addresses) -> Option<Version> {
+    layout::without_exported_version().find_map(|layout| {
+        let shared = shared_layout(layout, addresses);
+        let objects = Objects { memory, layout, addresses, shared: &shared };
+        let version = hex_version(&objects).ok()??;
+        (version.minor() == layout.version).then_some(version)
+    })
+}
+
+/// `sys.hexversion` of the first interpreter: a `PyLongObject` of one digit of 30 bits,
+/// <https://github.com/python/cpython/blob/v3.10.13/Include/longintrepr.h>.
+fn hex_version<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Option<Version>, WalkError> {
+    let Some(interp) = thread::interpreters(objects)?.first().copied() else { return Ok(None) };
+    let modules = objects.memory.read_ptr(interp.plus(objects.layout.interp_modules))?;
+    let Some(sys) = objects.dict_get(modules, "sys")? else { return Ok(None) };
+    let names = objects.memory.read_ptr(sys.plus(common::MODULE_DICT))?;
+    let Some(number) = objects.dict_get(names, "hexversion")? else { return Ok(None) };
+    let [digits, digit]: [u64; 2] = objects.memory.read(number.plus(16))?;
+    Ok((digits == 1).then_some(Version(digit as u32)))
 }
 
 /// The part of the layout that the kernel side shares.

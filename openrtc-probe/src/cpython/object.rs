@@ -13,7 +13,7 @@ use openrtc_common::{
 
 use crate::cpython::{
     Addresses,
-    layout::{Layout, Values, common},
+    layout::{Keys, Layout, Values, common},
     memory::{ReadError, ReadMemory, RemoteAddr, Shared},
 };
 
@@ -25,6 +25,8 @@ const MAX_SET_SLOTS: u64 = 1 << 20;
 const CHUNK_BYTES: usize = 1 << 16;
 /// Types from a type up to its base, both included, that are looked at.
 const MAX_BASES: usize = 8;
+/// Where in an instance its dict's pointer stands at most.
+const MAX_DICTOFFSET: u64 = 1 << 16;
 /// Bytes of a type's name that are read.
 const MAX_TYPE_NAME: usize = 128;
 
@@ -68,7 +70,7 @@ pub struct Objects<'w, M> {
     /// The memory they stand in.
     pub memory: &'w M,
     /// This version's offsets.
-    pub layout: &'static Layout,
+    pub layout: &'w Layout,
     /// Where the interpreter's own objects stand.
     pub addresses: &'w Addresses,
     /// The shared walks' view of the same.
@@ -85,11 +87,10 @@ struct DictHead {
     values: u64,
 }
 
-/// `PyDictKeysObject`, up to its indices:
-/// <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_dict.h>.
+/// `PyDictKeysObject` up to its indices, with [`Keys::Log2`].
 #[derive(Clone, Copy, AnyBitPattern)]
 #[repr(C)]
-struct KeysHead {
+struct Log2Head {
     _refcount: u64,
     _log2_size: u8,
     log2_index_bytes: u8,
@@ -100,8 +101,32 @@ struct KeysHead {
     entries: u64,
 }
 
-/// Bytes of [`KeysHead`]; the indices follow, then the entries.
-const KEYS_HEAD_BYTES: u64 = 32;
+/// `PyDictKeysObject` up to its indices, with [`Keys::Sized`].
+#[derive(Clone, Copy, AnyBitPattern)]
+#[repr(C)]
+struct SizedHead {
+    _refcount: u64,
+    size: u64,
+    _lookup: u64,
+    _usable: u64,
+    entries: u64,
+}
+
+/// Where an instance keeps its attributes.
+enum Attributes {
+    /// In this dict.
+    Dict(RemoteAddr),
+    /// In this array, in the order of its type's keys.
+    Values(RemoteAddr),
+}
+
+/// Where the entries of a table of keys stand, and how many words each has.
+struct KeyTable {
+    first: RemoteAddr,
+    entries: u64,
+    words: usize,
+}
+
 /// `DICT_KEYS_GENERAL`: entries that carry their hash; others hold only `str` keys and do not.
 const KIND_GENERAL: u8 = 0;
 
@@ -113,6 +138,10 @@ struct SetHead {
     _used: u64,
     mask: u64,
     table: u64,
+}
+
+fn too_large(addr: RemoteAddr, size: u64) -> WalkError {
+    WalkError::TooLarge { what: "dict", addr, size }
 }
 
 impl<M: ReadMemory> Objects<'_, M> {
@@ -179,19 +208,42 @@ impl<M: ReadMemory> Objects<'_, M> {
 
     /// All places of a key table, also those of deleted entries, as shared values count on them.
     fn keys(&self, keys: RemoteAddr) -> Result<Vec<Entry>, WalkError> {
-        let head: KeysHead = self.memory.read(keys)?;
-        let too_large = |size| WalkError::TooLarge { what: "dict", addr: keys, size };
-        if head.entries > MAX_DICT_ENTRIES || head.log2_index_bytes > 32 {
-            return Err(too_large(head.entries));
+        let table = match self.layout.keys {
+            Keys::Sized => self.sized_keys(keys)?,
+            Keys::Log2 => self.log2_keys(keys)?,
+        };
+        if table.entries > MAX_DICT_ENTRIES {
+            return Err(too_large(keys, table.entries));
         }
-        let first = keys.plus(KEYS_HEAD_BYTES + (1 << head.log2_index_bytes));
-        let words = if head.kind == KIND_GENERAL { 3 } else { 2 };
-        let mut entries = Vec::with_capacity(head.entries as usize);
-        self.for_each_place(first, head.entries, words, |place| {
+        let mut entries = Vec::with_capacity(table.entries as usize);
+        self.for_each_place(table.first, table.entries, table.words, |place| {
             let [.., key, value] = *place else { return };
             entries.push(Entry { key: RemoteAddr(key), value: RemoteAddr(value) });
         })?;
         Ok(entries)
+    }
+
+    fn log2_keys(&self, keys: RemoteAddr) -> Result<KeyTable, WalkError> {
+        let head: Log2Head = self.memory.read(keys)?;
+        if head.log2_index_bytes > 32 {
+            return Err(too_large(keys, head.entries));
+        }
+        let first = keys.plus(size_of::<Log2Head>() as u64 + (1 << head.log2_index_bytes));
+        let words = if head.kind == KIND_GENERAL { 3 } else { 2 };
+        Ok(KeyTable { first, entries: head.entries, words })
+    }
+
+    fn sized_keys(&self, keys: RemoteAddr) -> Result<KeyTable, WalkError> {
+        let head: SizedHead = self.memory.read(keys)?;
+        // An index is as wide as it takes to number all places.
+        let index_bytes = match head.size {
+            0..=0xff => 1,
+            0x100..=0xffff => 2,
+            0x1_0000..=0xffff_ffff => 4,
+            size => return Err(too_large(keys, size)),
+        };
+        let first = keys.plus(size_of::<SizedHead>() as u64 + head.size * index_bytes);
+        Ok(KeyTable { first, entries: head.entries, words: 3 })
     }
 
     /// The members of a `set`.
@@ -265,9 +317,34 @@ impl<M: ReadMemory> Objects<'_, M> {
     pub fn attribute(&self, object: RemoteAddr, name: &str) -> Result<RemoteAddr, WalkError> {
         let missing = WalkError::Not { expected: "such attribute", addr: object };
         let ty = self.type_of(object)?;
+        let attributes = self.attributes(object, ty)?.ok_or(missing)?;
+        let values = match attributes {
+            Attributes::Dict(dict) => return self.dict_get(dict, name)?.ok_or(missing),
+            Attributes::Values(values) => values,
+        };
+        let keys = self.keys(self.memory.read_ptr(ty.plus(self.layout.type_cached_keys))?)?;
+        let index = keys.iter().position(|entry| self.is_str(entry.key, name)).ok_or(missing)?;
+        let value = values.plus(self.layout.first_value + 8 * index as u64);
+        self.memory.read_ptr(value)?.non_null().ok_or(missing)
+    }
+
+    /// Where an instance of the type `ty` keeps its attributes, `None` where it can have none.
+    fn attributes(
+        &self,
+        object: RemoteAddr,
+        ty: RemoteAddr,
+    ) -> Result<Option<Attributes>, ReadError> {
+        if self.layout.values == Values::InDict {
+            let at: u64 = self.memory.read(ty.plus(common::TYPE_DICTOFFSET))?;
+            // A negative one counts from the end of an object of varying size.
+            if at == 0 || at > MAX_DICTOFFSET {
+                return Ok(None);
+            }
+            return Ok(self.memory.read_ptr(object.plus(at))?.non_null().map(Attributes::Dict));
+        }
         let flags: u64 = self.memory.read(ty.plus(common::TYPE_FLAGS))?;
         if flags & common::FLAG_MANAGED_DICT == 0 {
-            return Err(missing);
+            return Ok(None);
         }
         let dict = self.memory.read_ptr(object.offset(common::MANAGED_DICT))?;
         let values = match self.layout.values {
@@ -276,15 +353,9 @@ impl<M: ReadMemory> Objects<'_, M> {
             Values::Embedded if dict.0 == 0 => {
                 Some(object.plus(self.memory.read(ty.plus(common::TYPE_BASICSIZE))?))
             }
-            Values::Embedded => None,
+            Values::Embedded | Values::InDict => None,
         };
-        let Some(values) = values else {
-            return self.dict_get(dict, name)?.ok_or(missing);
-        };
-        let keys = self.keys(self.memory.read_ptr(ty.plus(self.layout.type_cached_keys))?)?;
-        let index = keys.iter().position(|entry| self.is_str(entry.key, name)).ok_or(missing)?;
-        let value = values.plus(self.layout.first_value + 8 * index as u64);
-        self.memory.read_ptr(value)?.non_null().ok_or(missing)
+        Ok(Some(values.map_or(Attributes::Dict(dict), Attributes::Values)))
     }
 }
 

@@ -1,7 +1,7 @@
-//! All pending tasks, idle ones too: the sets that `_asyncio` keeps.
+//! All pending tasks, idle ones too: the sets or lists that `_asyncio` keeps.
 
 use crate::cpython::{
-    layout::common,
+    layout::{Tasks, common},
     memory::{ReadMemory, RemoteAddr},
     object::{Objects, WalkError},
     thread,
@@ -9,6 +9,8 @@ use crate::cpython::{
 
 /// Tasks that are looked at.
 const MAX_TASKS: usize = 100_000;
+/// `sizeof(TaskObj)` at most.
+const MAX_TASK_BYTES: usize = 512;
 /// `STATE_PENDING` of a task.
 const PENDING: u32 = 0;
 
@@ -31,9 +33,20 @@ pub fn tasks<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Vec<TaskAt>, Wal
         let names = objects.memory.read_ptr(module.plus(common::MODULE_DICT))?;
         let Some(task_type) = objects.dict_get(names, "Task")? else { continue };
         check_size(objects, task_type)?;
-        for set in objects.layout.task_sets {
-            let Some(set) = objects.dict_get(names, set)? else { continue };
-            add(objects, task_type, set, &mut tasks)?;
+        match objects.layout.tasks {
+            Tasks::Sets(sets) => {
+                for set in sets {
+                    let Some(set) = objects.dict_get(names, set)? else { continue };
+                    add_set(objects, task_type, set, &mut tasks)?;
+                }
+            }
+            Tasks::Lists { node, of_thread, of_interpreter } => {
+                let states = thread::states(objects, interp)?;
+                let of_threads = states.iter().map(|state| state.at.plus(of_thread));
+                for head in of_threads.chain([interp.plus(of_interpreter)]) {
+                    add_list(objects, task_type, head, node, &mut tasks)?;
+                }
+            }
         }
     }
     Ok(tasks)
@@ -52,7 +65,7 @@ fn check_size<M: ReadMemory>(
 
 /// Adds the tasks in a `set`, or in a `WeakSet`: an instance whose `data` is a `set` of weak
 /// references, <https://github.com/python/cpython/blob/v3.11.7/Lib/_weakrefset.py>.
-fn add<M: ReadMemory>(
+fn add_set<M: ReadMemory>(
     objects: &Objects<'_, M>,
     task_type: RemoteAddr,
     set: RemoteAddr,
@@ -75,6 +88,67 @@ fn add<M: ReadMemory>(
         }
     }
     Ok(())
+}
+
+/// Adds the tasks of a ring of nodes, `node` bytes into each task, that begins and ends at `head`.
+///
+/// A task that ends while we are at it leads nowhere: then what was found so far does not count, and the
+/// walk is to be tried again. So each task is read as a whole, at one moment, and not from a cache.
+fn add_list<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    task_type: RemoteAddr,
+    head: RemoteAddr,
+    node: u64,
+    tasks: &mut Vec<TaskAt>,
+) -> Result<(), WalkError> {
+    let mut at = objects.memory.read_ptr(head)?;
+    // A thread that has not used asyncio yet has no ring.
+    while at != head && at.0 != 0 {
+        if tasks.len() >= MAX_TASKS {
+            let size = tasks.len() as u64;
+            return Err(WalkError::TooLarge { what: "ring of tasks", addr: head, size });
+        }
+        let task = at.offset(-node.cast_signed());
+        let found = Linked::read(objects, task, node)?;
+        if found.ty != task_type && !objects.is_subtype(found.ty, task_type) {
+            return Err(WalkError::Not { expected: "_asyncio.Task", addr: task });
+        }
+        // Linked tasks are pending: what is done has been taken out.
+        if found.context.0 != 0 {
+            tasks.push(TaskAt { task, context: found.context });
+        }
+        at = found.next;
+    }
+    Ok(())
+}
+
+/// What a ring's walk needs to know of a task.
+struct Linked {
+    ty: RemoteAddr,
+    context: RemoteAddr,
+    next: RemoteAddr,
+}
+
+impl Linked {
+    fn read<M: ReadMemory>(
+        objects: &Objects<'_, M>,
+        task: RemoteAddr,
+        node: u64,
+    ) -> Result<Self, WalkError> {
+        let mut bytes = [0; MAX_TASK_BYTES];
+        let not = WalkError::Not { expected: "_asyncio.Task of a known size", addr: task };
+        let bytes = bytes.get_mut(..node as usize + 8).ok_or(not)?;
+        objects.memory.read_fresh(task, bytes)?;
+        let word = |at: u64| {
+            let word = bytes.get(at as usize..).and_then(<[u8]>::first_chunk);
+            word.map(|word| RemoteAddr(u64::from_le_bytes(*word))).ok_or(not)
+        };
+        Ok(Self {
+            ty: word(common::OB_TYPE)?,
+            context: word(objects.layout.task_context)?,
+            next: word(node)?,
+        })
+    }
 }
 
 /// The task at `task`, if there is one and it is not done.

@@ -1,10 +1,10 @@
 //! Threads, tasks and variables of a made-up interpreter.
 
 use super::{
-    fake::{CONTEXT, NONE, World},
+    fake::{CONTEXT, LAYOUT, NONE, World},
     *,
 };
-use crate::cpython::layout::validate;
+use crate::cpython::layout::{Tasks, ThreadId, validate};
 
 fn tids(ids: &[u32]) -> Tids {
     ids.iter().map(|&id| (NsTid(id), id + 1000)).collect()
@@ -118,6 +118,97 @@ fn only_pending_tasks_are_listed() {
     assert!(task::tasks(&world.objects()).is_err(), "another size");
 }
 
+/// A world with a ring of tasks, as 3.14 keeps them, through the thread state's word at 48.
+fn ring_of(count: usize) -> (World, Vec<u64>, u64) {
+    const NODE: u64 = 32;
+    const HEAD: u64 = 48;
+    let mut world = World::new();
+    let tasks = Tasks::Lists { node: NODE, of_thread: HEAD, of_interpreter: 24 };
+    world.lay_out(Layout { tasks, ..LAYOUT.clone() });
+    let context = world.object(CONTEXT, &[0; 4]);
+    let task_type = sized_type(&mut world, 48);
+    let ring: Vec<u64> = (0..count).map(|_| world.object(task_type, &[0, context])).collect();
+    let globals = world.names(&[("Task", task_type)]);
+    let module = world.module(globals);
+    let modules = world.names(&[("_asyncio", module)]);
+    world.interpreter(modules, &[[0, 7, 0, 1]]);
+    let objects = world.objects();
+    let interp = thread::interpreters(&objects).unwrap()[0];
+    let head = thread::states(&objects, interp).unwrap()[0].at.0 + HEAD;
+    world.image.words(interp.0 + 24, &[interp.0 + 24]);
+    let mut before = head;
+    for task in &ring {
+        world.image.words(before, &[task + NODE]);
+        before = task + NODE;
+    }
+    world.image.words(before, &[head]);
+    (world, ring, NODE)
+}
+
+#[test]
+fn a_ring_of_tasks_is_walked_once_around() {
+    let (world, ring, _) = ring_of(3);
+    let found = task::tasks(&world.objects()).unwrap();
+    assert_eq!(found.iter().map(|found| found.task.0).collect::<Vec<_>>(), ring);
+    assert_eq!(task::tasks(&ring_of(0).0.objects()), Ok(Vec::new()));
+}
+
+#[test]
+fn a_ring_that_breaks_under_the_walk_is_no_result() {
+    let (mut world, ring, node) = ring_of(3);
+    // Freed, and something else in its place.
+    world.image.words(ring[1], &[1, 0x42]);
+    let expected = "_asyncio.Task";
+    let broken = WalkError::Not { expected, addr: RemoteAddr(ring[1]) };
+    assert_eq!(task::tasks(&world.objects()), Err(broken));
+    // Led into a ring of its own, which never comes back to where it began.
+    let (mut world, ring, _) = ring_of(3);
+    world.image.words(ring[2] + node, &[ring[1] + node]);
+    let endless = task::tasks(&world.objects()).unwrap_err();
+    assert!(matches!(endless, WalkError::TooLarge { what: "ring of tasks", .. }), "{endless}");
+}
+
+#[test]
+fn threads_without_a_native_id_are_known_by_their_descriptors() {
+    let mut world = World::new();
+    world.lay_out(Layout { thread_id: ThreadId::Pthread { at: 24 }, ..LAYOUT.clone() });
+    let (glibc, musl, none) = (world.place(), world.place(), world.place());
+    world.image.words(glibc, &[glibc, 0x55, glibc]);
+    world.image.words(glibc + 720, &[77]);
+    world.image.words(musl, &[musl, 0x55, 0x66]);
+    world.image.words(musl + 48, &[78]);
+    world.image.words(none, &[0x42]);
+    let modules = world.names(&[]);
+    let threads = [glibc, musl, none].map(|descriptor| [0, descriptor, 0, 1]);
+    world.interpreter(modules, &threads);
+    let objects = world.objects();
+    let interp = thread::interpreters(&objects).unwrap()[0];
+    let states = thread::states(&objects, interp).unwrap();
+    let ids: Vec<_> = states.iter().rev().map(|state| state.ns_tid).collect();
+    assert_eq!(ids, [NsTid(77), NsTid(78), NsTid(0)]);
+}
+
+#[test]
+fn a_version_that_is_not_exported_is_what_sys_says_through_its_own_row() {
+    for row in layout::without_exported_version() {
+        let mut world = World::new();
+        world.lay_out(row.clone());
+        let word = u64::from(row.version.0) << 24 | u64::from(row.version.1) << 16 | 0x12f0;
+        let number = world.object(0x42, &[1, word]);
+        let names = world.sized_names(&[("hexversion", number)]);
+        let sys = world.module(names);
+        let modules = world.sized_names(&[("sys", sys)]);
+        let interp = world.place();
+        world.image.words(world.addresses.runtime.0 + row.interpreters_head, &[interp]);
+        world.image.words(interp, &[0, 0]);
+        world.image.words(interp + row.interp_modules, &[modules]);
+        let found = unexported_version(&world.image, &world.addresses);
+        assert_eq!(found, Some(Version(word as u32)));
+        world.image.words(number + 16, &[2]);
+        assert_eq!(unexported_version(&world.image, &world.addresses), None, "no such number");
+    }
+}
+
 #[test]
 fn a_process_without_asyncio_has_no_tasks() {
     let mut world = World::new();
@@ -136,7 +227,7 @@ fn valid_world(threads: impl FnOnce(&mut World) -> Vec<[u64; 4]>) -> World {
         world.layout.str_bytes,
         common::DICT_BYTES,
         common::SET_BYTES,
-        common::MODULE_BYTES,
+        LAYOUT.module_bytes,
     ];
     world.addresses.context_token_type = RemoteAddr(0xc00);
     let at = world.addresses;

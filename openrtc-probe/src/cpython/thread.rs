@@ -6,7 +6,7 @@ use bytemuck::AnyBitPattern;
 
 use crate::cpython::{
     NsTid,
-    layout::{RunningLoop, common},
+    layout::{RunningLoop, ThreadId, common},
     memory::{ReadError, ReadMemory, RemoteAddr},
     object::{Objects, WalkError},
 };
@@ -17,6 +17,13 @@ const MAX_INTERPRETERS: usize = 64;
 const MAX_STATES: usize = openrtc_common::thread::MAX_THREADS as usize;
 /// How often a moving thread is looked at before we give up.
 const MAX_LOOKS: usize = 16;
+/// Where the tid stands in the descriptor of a thread, behind the thread's own block of 704 bytes and a
+/// link of 16: glibc on x86-64, since 2.10 at the latest (`struct pthread`),
+/// <https://sourceware.org/git/?p=glibc.git;a=blob;f=nptl/descr.h;hb=glibc-2.36>.
+const GLIBC_TID: u64 = 720;
+/// The same with musl,
+/// <https://git.musl-libc.org/cgit/musl/tree/src/internal/pthread_impl.h?h=v1.2.5>.
+const MUSL_TID: u64 = 48;
 /// The key in a thread's dict under which asyncio keeps the running loop, up to 3.12.
 const RUNNING_LOOP: &str = "__asyncio_running_event_loop__";
 
@@ -112,10 +119,32 @@ fn context_words<M: ReadMemory>(
     objects.memory.read(state.plus(objects.layout.thread_context))
 }
 
+/// The thread's id; what is no tid matches none.
 fn ns_tid<M: ReadMemory>(objects: &Objects<'_, M>, state: RemoteAddr) -> Result<NsTid, ReadError> {
-    let id: u64 = objects.memory.read(state.plus(objects.layout.thread_native_id))?;
-    // What is no tid matches none.
-    Ok(NsTid(u32::try_from(id).unwrap_or(0)))
+    match objects.layout.thread_id {
+        ThreadId::Native { at } => {
+            let id: u64 = objects.memory.read(state.plus(at))?;
+            Ok(NsTid(u32::try_from(id).unwrap_or(0)))
+        }
+        ThreadId::Pthread { at } => {
+            let descriptor = objects.memory.read_ptr(state.plus(at))?;
+            // The first word of a descriptor is its own address, in both libraries.
+            if objects.memory.read_ptr(descriptor)? != descriptor {
+                return Ok(NsTid(0));
+            }
+            let at = if is_glibc(objects, descriptor)? { GLIBC_TID } else { MUSL_TID };
+            objects.memory.read(descriptor.plus(at)).map(NsTid)
+        }
+    }
+}
+
+/// Whether a thread's descriptor is glibc's, whose third word is the descriptor's address once more;
+/// musl's is a link to another thread's.
+fn is_glibc<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    descriptor: RemoteAddr,
+) -> Result<bool, ReadError> {
+    Ok(objects.memory.read_ptr(descriptor.plus(16))? == descriptor)
 }
 
 fn state<M: ReadMemory>(

@@ -63,8 +63,13 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     }
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
-    let python =
-        Python::open(target.pid, interpreter.version, &interpreter.addresses, &worker.tids()?)?;
+    let python = Python::open(
+        target.pid,
+        interpreter.version,
+        interpreter.layout.clone(),
+        &interpreter.addresses,
+        &worker.tids()?,
+    )?;
     let config = config(&target, &interpreter, &python)?;
     let mut settings = Settings {
         stall_threshold_ns: target.stall_threshold_ns,

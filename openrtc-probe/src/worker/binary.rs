@@ -13,8 +13,8 @@ use std::{
 
 use nix::libc;
 use object::{
-    Endianness, Object as _, ObjectSymbol as _, ObjectSymbolTable as _, ReadCache,
-    RelocationTarget,
+    Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, ObjectSymbolTable as _,
+    ReadCache, RelocationTarget,
     elf::{EM_X86_64, PF_W, PF_X, PT_LOAD},
     read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
 };
@@ -175,6 +175,14 @@ impl Binary {
     pub fn code_addr(&self, addr: RemoteAddr) -> Option<ElfAddr> {
         let addr = ElfAddr(addr.0.wrapping_sub(self.bias));
         self.code_segment(addr).map(|_| addr)
+    }
+
+    /// Where in the worker the section `name` is loaded. Stripped files keep the table of those that are.
+    pub fn section(&self, name: &str) -> Option<RemoteAddr> {
+        let cache = ReadCache::new(&self.file);
+        let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
+        let address = elf.section_by_name(name)?.address();
+        (address != 0).then(|| self.remote(ElfAddr(address)))
     }
 
     fn code_segment(&self, addr: ElfAddr) -> Option<&Segment> {

@@ -7,8 +7,8 @@ use openrtc_common::hamt::NodeTypes;
 use crate::{
     blocker::Blocker,
     cpython::{
-        Addresses,
-        layout::{self, Version, common},
+        self, Addresses,
+        layout::{self, Layout, Published, Version, common},
         memory::{LiveMemory, PageCache, ReadError, ReadMemory, RemoteAddr},
     },
 };
@@ -39,6 +39,8 @@ pub struct Interpreter {
     pub attach_path: PathBuf,
     /// Its version.
     pub version: Version,
+    /// Where the fields that we read stand: its version's row, and what it tells itself.
+    pub layout: Layout,
     /// Where its own objects stand.
     pub addresses: Addresses,
     /// The instructions to probe, in the order of [`super::SiteKind::ALL`].
@@ -86,11 +88,19 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     let live = LiveMemory::new(worker.pid());
     let memory = PageCache::new(&live);
     let found = Found { worker, binary, memory: &memory };
-    let version = found.version()?;
-    let runtime = found.object("_PyRuntime")?;
+    let exported = found.exported_version()?;
+    let published = Published {
+        runtime: found.object("_PyRuntime")?,
+        asyncio: asyncio_debug(worker, &mappings, &found.binary),
+    };
+    let choose = |version| layout::choose(worker.pid(), version, &memory, published);
     // Before anything else: the rest may well look different in what we do not know.
-    layout::choose(worker.pid(), version, &memory, runtime)?;
+    let known = exported.map(choose).transpose()?;
     let addresses = found.addresses()?;
+    let (version, layout) = match exported.zip(known) {
+        Some(known) => known,
+        None => found.unexported_version(&addresses).and_then(|v| Ok((v, choose(v)?)))?,
+    };
     let functions = found.functions(addresses.context_type)?;
     let (segment, bytes) = found.text(&functions)?;
     let code = MachineCode { bytes: &bytes, addr: segment.addr };
@@ -100,6 +110,7 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
         path: found.binary.path,
         attach_path: found.binary.open_path,
         version,
+        layout,
         addresses,
         sites,
         changes_are_seen,
@@ -146,6 +157,25 @@ fn find_binary(worker: &Worker, mappings: &[Mapping]) -> Result<Binary, Blocker>
     }))
 }
 
+/// The section in which the accelerator of `asyncio` publishes its offsets, from 3.14. It may be a file
+/// of its own, or part of the interpreter's.
+const ASYNCIO_DEBUG: &str = ".AsyncioDebug";
+
+/// Where that section is loaded, if it is: `asyncio` may be imported later.
+fn asyncio_debug(
+    worker: &Worker,
+    mappings: &[Mapping],
+    interpreter: &Binary,
+) -> Option<RemoteAddr> {
+    let accelerator =
+        mappings.iter().filter(|mapping| mapping.file_name().starts_with("_asyncio."));
+    interpreter.section(ASYNCIO_DEBUG).or_else(|| {
+        accelerator.into_iter().find_map(|mapping| {
+            Binary::open(worker, mapping, &[]).ok().flatten()?.section(ASYNCIO_DEBUG)
+        })
+    })
+}
+
 /// The interpreter's file, and the memory that it is loaded in.
 struct Found<'w, M> {
     worker: &'w Worker,
@@ -154,18 +184,22 @@ struct Found<'w, M> {
 }
 
 impl<M: ReadMemory> Found<'_, M> {
-    fn version(&self) -> Result<Version, Blocker> {
-        // Exported since 3.11: https://docs.python.org/3/c-api/apiabiversion.html#c.Py_Version.
-        let Some(addr) = self.binary.symbol("Py_Version") else {
+    /// Exported since 3.11: <https://docs.python.org/3/c-api/apiabiversion.html#c.Py_Version>.
+    fn exported_version(&self) -> Result<Option<Version>, Blocker> {
+        let Some(addr) = self.binary.symbol("Py_Version") else { return Ok(None) };
+        let version: u64 = self.read(self.binary.remote(addr), "Py_Version")?;
+        Ok(Some(Version(version as u32)))
+    }
+
+    fn unexported_version(&self, addresses: &Addresses) -> Result<Version, Blocker> {
+        cpython::unexported_version(self.memory, addresses).ok_or_else(|| {
             let name = self.binary.path.file_name().unwrap_or_default().to_string_lossy();
-            return Err(Blocker::PythonUnsupported {
+            Blocker::PythonUnsupported {
                 pid: self.worker.pid(),
                 found: format!("a CPython before 3.11 ({name})"),
-                why: "it exports no Py_Version".into(),
-            });
-        };
-        let version: u64 = self.read(self.binary.remote(addr), "Py_Version")?;
-        Ok(Version(version as u32))
+                why: format!("its sys.hexversion cannot be read; {}", layout::known()),
+            }
+        })
     }
 
     fn addresses(&self) -> Result<Addresses, Blocker> {

@@ -1,17 +1,17 @@
 //! Where the fields that we read stand in CPython's structs: one row per version, and the choice.
 //!
-//! Only `table.rs` knows versions; everything else reads a [`Layout`].
+//! Only `table.rs` knows versions; everything else reads a [`Layout`]. From 3.13 on CPython publishes
+//! some of its offsets itself ([`Published`]): where it does, what it says stands, not the row.
 
+mod debug;
 mod table;
 mod validate;
 
 use std::fmt;
 
-use crate::{
-    blocker::Blocker,
-    cpython::memory::{ReadMemory, RemoteAddr},
-};
+use crate::{blocker::Blocker, cpython::memory::ReadMemory};
 
+pub use debug::Published;
 pub use validate::validate;
 
 /// Offsets that differ between versions, in bytes. Where a field's doc names a struct, it is
@@ -36,8 +36,8 @@ pub struct Layout {
     pub thread_interp: u64,
     /// `PyThreadState.dict`.
     pub thread_dict: u64,
-    /// `PyThreadState.native_thread_id`: a tid in the worker's own pid namespace.
-    pub thread_native_id: u64,
+    /// What tells which thread of the process a `PyThreadState` is.
+    pub thread_id: ThreadId,
     /// `PyThreadState.context`; `context_ver` is the next word.
     pub thread_context: u64,
     /// Where asyncio, and uvloop through it, keeps a thread's running loop.
@@ -48,28 +48,80 @@ pub struct Layout {
     pub task_state: u64,
     /// `TaskObj.task_context`.
     pub task_context: u64,
-    /// Names in `_asyncio` of the sets that hold all tasks: `WeakSet`s or `set`s.
-    pub task_sets: &'static [&'static str],
+    /// Where all tasks are found.
+    pub tasks: Tasks,
+    /// `sizeof(PyModuleObject)`.
+    pub module_bytes: u64,
     /// `sizeof(PyUnicodeObject)`.
     pub str_bytes: u64,
     /// `sizeof(PyASCIIObject)`: where the text of an ASCII `str` stands.
     pub str_ascii_data: u32,
     /// `sizeof(PyCompactUnicodeObject)`: where any other compact text stands.
     pub str_wide_data: u32,
-    /// Where an instance keeps its attributes while it has no dict of its own.
+    /// The head of a dict's table of keys.
+    pub keys: Keys,
+    /// Where an instance keeps its attributes.
     pub values: Values,
     /// `_dictvalues.values`.
     pub first_value: u64,
-    /// `PyHeapTypeObject.ht_cached_keys`.
+    /// `PyHeapTypeObject.ht_cached_keys`; not read with [`Values::InDict`].
     pub type_cached_keys: u64,
-    /// What `_Py_DebugOffsets` at the head of `_PyRuntime` must say, from 3.13.
-    pub debug_offsets: &'static [DebugOffset],
+    /// What `_Py_DebugOffsets` at the head of `_PyRuntime` tells, from 3.13.
+    pub runtime_debug: &'static [debug::Field],
+    /// What `_AsyncioDebug` in the accelerator of `asyncio` tells, from 3.14.
+    pub asyncio_debug: &'static [debug::Field],
+}
+
+/// What tells which thread of the process a `PyThreadState` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadId {
+    /// `native_thread_id`, from 3.11: a tid in the worker's own pid namespace.
+    Native {
+        /// Where it stands in the state.
+        at: u64,
+    },
+    /// `thread_id`, up to 3.10: what `pthread_self` returns, which is where the C library keeps the
+    /// thread's descriptor. The tid stands in that.
+    Pthread {
+        /// Where it stands in the state.
+        at: u64,
+    },
+}
+
+/// Where all tasks are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// In `WeakSet`s or `set`s of these names in `_asyncio`: up to 3.13,
+    /// <https://github.com/python/cpython/blob/v3.13.0/Modules/_asynciomodule.c>.
+    Sets(&'static [&'static str]),
+    /// In lists, linked through the tasks: one of each thread, and one of the interpreter with the
+    /// tasks of threads that have ended. From 3.14,
+    /// <https://github.com/python/cpython/blob/v3.14.0/Modules/_asynciomodule.c>.
+    Lists {
+        /// `TaskObj.task_node`.
+        node: u64,
+        /// `_PyThreadStateImpl.asyncio_tasks_head`.
+        of_thread: u64,
+        /// `PyInterpreterState.asyncio_tasks_head`.
+        of_interpreter: u64,
+    },
+}
+
+/// The head of a dict's table of keys; the indices follow it, then the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// 40 bytes that tell the number of places: 3.9 and 3.10,
+    /// <https://github.com/python/cpython/blob/v3.10.13/Objects/dict-common.h>.
+    Sized,
+    /// 32 bytes that tell the binary logarithm of the indices' size: from 3.11,
+    /// <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_dict.h>.
+    Log2,
 }
 
 /// Where a thread's running loop is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunningLoop {
-    /// In the thread's dict, in a holder that points at the loop from `at` bytes on: 3.11,
+    /// In the thread's dict, in a holder that points at the loop from `at` bytes on: up to 3.11,
     /// <https://github.com/python/cpython/blob/v3.11.7/Modules/_asynciomodule.c>.
     Held {
         /// `PyRunningLoopHolder.rl_loop`.
@@ -78,7 +130,7 @@ pub enum RunningLoop {
     /// In the thread's dict itself: 3.12,
     /// <https://github.com/python/cpython/blob/v3.12.1/Modules/_asynciomodule.c>.
     InDict,
-    /// In the thread's state, `at` bytes from its start: 3.13,
+    /// In the thread's state, `at` bytes from its start: from 3.13,
     /// <https://github.com/python/cpython/blob/v3.13.0/Include/internal/pycore_tstate.h>.
     InThread {
         /// `_PyThreadStateImpl.asyncio_running_loop`.
@@ -86,9 +138,11 @@ pub enum RunningLoop {
     },
 }
 
-/// Where an instance keeps its attributes while it has no dict of its own.
+/// Where an instance keeps its attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
+    /// In a dict, to which a pointer stands where the type's `tp_dictoffset` says: up to 3.10.
+    InDict,
     /// Behind a pointer that stands `at` bytes from the object: 3.11,
     /// <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_object.h>.
     Pointed {
@@ -98,21 +152,9 @@ pub enum Values {
     /// Behind the dict's own pointer, less one, so that it is odd: 3.12,
     /// <https://github.com/python/cpython/blob/v3.12.1/Include/internal/pycore_object.h>.
     Tagged,
-    /// In the object, behind its `tp_basicsize`: 3.13,
+    /// In the object, behind its `tp_basicsize`: from 3.13,
     /// <https://github.com/python/cpython/blob/v3.13.0/Include/internal/pycore_object.h>.
     Embedded,
-}
-
-/// A word of `_Py_DebugOffsets`, which CPython from 3.13 publishes about itself:
-/// <https://github.com/python/cpython/blob/v3.13.0/Include/internal/pycore_runtime.h>.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DebugOffset {
-    /// Its index in words.
-    pub word: u64,
-    /// Its name.
-    pub name: &'static str,
-    /// What it must hold.
-    pub bytes: u64,
 }
 
 /// Offsets that are the same in all rows, from the same sources.
@@ -137,8 +179,6 @@ pub mod common {
     pub const DICT_BYTES: u64 = 48;
     /// `sizeof(PySetObject)`.
     pub const SET_BYTES: u64 = 200;
-    /// `sizeof(PyModuleObject)`.
-    pub const MODULE_BYTES: u64 = 56;
     /// `PyModuleObject.md_dict`.
     pub const MODULE_DICT: u64 = 16;
     /// `PyWeakReference.wr_object`.
@@ -159,6 +199,8 @@ pub mod common {
     pub const TYPE_BASE: u64 = 256;
     /// `PyTypeObject.tp_dict`.
     pub const TYPE_DICT: u64 = 264;
+    /// `PyTypeObject.tp_dictoffset`.
+    pub const TYPE_DICTOFFSET: u64 = 288;
     /// Where the pointer to an instance's dict stands, from the object's start.
     pub const MANAGED_DICT: i64 = -24;
 }
@@ -191,48 +233,44 @@ impl fmt::Display for Version {
     }
 }
 
-/// The row for an interpreter.
+/// The rows of versions that export no `Py_Version`, which begins with 3.11.
+pub fn without_exported_version() -> impl Iterator<Item = &'static Layout> {
+    table::LAYOUTS.iter().filter(|layout| layout.version < (3, 11))
+}
+
+/// The layout of an interpreter: its version's row, and what it publishes of itself.
 ///
 /// # Errors
-/// [`Blocker::PythonUnsupported`] where there is none, or where the interpreter runs without a GIL.
+/// [`Blocker::PythonUnsupported`] where there is no row, or where the interpreter runs without a GIL.
 pub fn choose(
     pid: i32,
     version: Version,
     memory: &impl ReadMemory,
-    runtime: RemoteAddr,
-) -> Result<&'static Layout, Blocker> {
+    published: Published,
+) -> Result<Layout, Blocker> {
     let unsupported = |found, why| Blocker::PythonUnsupported { pid, found, why };
-    let known = || {
-        let names: Vec<_> =
-            table::LAYOUTS.iter().map(|l| format!("{}.{}", l.version.0, l.version.1)).collect();
-        format!("the layouts of {} are known", names.join(", "))
-    };
-    let layout = table::LAYOUTS
+    let row = table::LAYOUTS
         .iter()
         .find(|layout| layout.version == version.minor())
         .ok_or_else(|| unsupported(format!("CPython {version}"), known()))?;
-    if !layout.debug_offsets.is_empty() && free_threaded(memory, runtime) == Some(true) {
+    if !row.runtime_debug.is_empty() && published.is_free_threaded(memory) {
         let why = "its objects are laid out differently without a GIL".into();
         return Err(unsupported(format!("free-threaded CPython {version}"), why));
     }
-    Ok(layout)
+    Ok(published.over(row, memory))
 }
 
-/// Bytes that `_Py_DebugOffsets` begins with.
-const DEBUG_COOKIE: [u8; 8] = *b"xdebugpy";
-/// The word of `_Py_DebugOffsets` that says whether there is no GIL.
-const FREE_THREADED_WORD: u64 = 2;
-
-fn free_threaded(memory: &impl ReadMemory, runtime: RemoteAddr) -> Option<bool> {
-    let cookie: [u8; 8] = memory.read(runtime).ok()?;
-    let flag: u64 = memory.read(runtime.plus(8 * FREE_THREADED_WORD)).ok()?;
-    (cookie == DEBUG_COOKIE).then_some(flag != 0)
+/// Which versions have a row.
+pub fn known() -> String {
+    let names: Vec<_> =
+        table::LAYOUTS.iter().map(|l| format!("{}.{}", l.version.0, l.version.1)).collect();
+    format!("the layouts of {} are known", names.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpython::memory::image::Image;
+    use crate::cpython::memory::{RemoteAddr, image::Image};
 
     #[test]
     fn versions_read_as_python_prints_them() {
@@ -241,27 +279,40 @@ mod tests {
         assert_eq!(Version(0x030d_0000).to_string(), "3.13.0?0");
     }
 
+    const RUNTIME: Published = Published { runtime: RemoteAddr(0x1000), asyncio: None };
+
     #[test]
     fn a_version_without_a_row_is_refused() {
         let memory = Image::default();
-        let at = RemoteAddr(0x1000);
-        assert_eq!(choose(1, Version(0x030b_07f0), &memory, at).map(|l| l.version), Ok((3, 11)));
-        let why = choose(1, Version(0x030e_00f0), &memory, at).unwrap_err().to_string();
+        let choose = |version| choose(1, Version(version), &memory, RUNTIME);
+        assert_eq!(choose(0x030b_07f0).map(|l| l.version), Ok((3, 11)));
+        let why = choose(0x0310_00f0).unwrap_err().to_string();
         assert_eq!(
             why,
-            "process 1 runs CPython 3.14.0, which is not supported: the layouts of 3.11, 3.12, \
-             3.13 are known"
+            "process 1 runs CPython 3.16.0, which is not supported: the layouts of 3.9, 3.10, 3.11, \
+             3.12, 3.13, 3.14, 3.15 are known"
         );
     }
 
     #[test]
     fn free_threaded_builds_are_refused() {
         let mut memory = Image::default();
-        memory.put(0x1000, &DEBUG_COOKIE);
+        memory.put(0x1000, b"xdebugpy");
         memory.words(0x1008, &[0x030d_00f0, 1]);
-        let got = choose(1, Version(0x030d_00f0), &memory, RemoteAddr(0x1000));
+        let got = choose(1, Version(0x030d_00f0), &memory, RUNTIME);
         assert!(matches!(got, Err(Blocker::PythonUnsupported { .. })));
         memory.words(0x1010, &[0]);
-        assert!(choose(1, Version(0x030d_00f0), &memory, RemoteAddr(0x1000)).is_ok());
+        assert!(choose(1, Version(0x030d_00f0), &memory, RUNTIME).is_ok());
+    }
+
+    #[test]
+    fn what_the_interpreter_publishes_stands_above_the_row() {
+        let mut memory = Image::default();
+        memory.put(0x1000, b"xdebugpy");
+        memory.words(0x1008, &[0x030d_00f0, 0, 0, 0, 640, 0, 0, 7272]);
+        let chosen = choose(1, Version(0x030d_00f0), &memory, RUNTIME).unwrap();
+        assert_eq!((chosen.interpreters_head, chosen.interp_next), (640, 7272));
+        let row = table::LAYOUTS.iter().find(|row| row.version == (3, 13)).unwrap();
+        assert_eq!(chosen.interp_threads, row.interp_threads, "not to be read there");
     }
 }

@@ -96,7 +96,7 @@ fn strings_are_compared_as_a_whole() {
 /// An instance with the attributes `other` and `data`, and the layout that its values follow.
 fn instance(values: Values, first_value: u64) -> (World, u64) {
     let mut world = World::new();
-    world.layout = Box::leak(Box::new(Layout { values, first_value, ..LAYOUT.clone() }));
+    world.lay_out(Layout { values, first_value, ..LAYOUT.clone() });
     let (other, data) = (world.str("other"), world.str("data"));
     let keys = world.keys(false, &[(other, 0), (data, 0)]);
     let ty = world.place();
@@ -126,6 +126,20 @@ fn attributes_are_found_in_each_layout() {
     world.image.words(at - 24, &[0]);
     world.image.words(at + 24, &[0, 1, 77]);
     assert_eq!(world.objects().attribute(RemoteAddr(at), "data"), Ok(RemoteAddr(77)), "3.13");
+}
+
+#[test]
+fn attributes_are_found_where_the_type_says_that_the_dict_is() {
+    let (mut world, at) = instance(Values::InDict, 0);
+    let ty = world.objects().type_of(RemoteAddr(at)).unwrap();
+    let dict = world.names(&[("data", 88)]);
+    world.image.words(at + 16, &[dict]);
+    world.image.words(ty.0 + common::TYPE_DICTOFFSET, &[16]);
+    assert_eq!(world.objects().attribute(RemoteAddr(at), "data"), Ok(RemoteAddr(88)));
+    for none in [0, u64::MAX - 7] {
+        world.image.words(ty.0 + common::TYPE_DICTOFFSET, &[none]);
+        assert!(world.objects().attribute(RemoteAddr(at), "data").is_err());
+    }
 }
 
 #[test]
