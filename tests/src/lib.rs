@@ -3,7 +3,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`setting`] | where the interpreters, the fixtures and the daemon are; the matrix |
+//! | [`setting`] | where the interpreters, the fixtures and the daemon are |
+//! | [`interpreter`] | one interpreter, and what is known of it |
+//! | [`container`] | a root, and process ids, of a worker's own |
 //! | [`process`] | a child that prints lines; nothing waits without a limit |
 //! | [`worker`] | a fixture worker: `ready`, `mark`, `truth` |
 //! | [`truth`] | the worker's own account |
@@ -23,8 +25,10 @@
 pub mod accuracy;
 pub mod clock;
 pub mod code_pages;
+pub mod container;
 pub mod cpu_watch;
 pub mod field;
+pub mod interpreter;
 pub mod kernel;
 pub mod probe;
 pub mod process;

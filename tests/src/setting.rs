@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
 
-use crate::field;
+use crate::container::{self, Walls};
+use crate::interpreter::{Missing, Tier, parse_interpreters, parse_missing};
+
+pub use crate::interpreter::Interpreter;
 
 /// What sets the environment.
 const HINT: &str = "type: cargo xtask test kernel (or: cargo xtask bench ...)";
@@ -46,35 +48,13 @@ impl fmt::Display for Loop {
     }
 }
 
-/// A Python to run the worker with.
-#[derive(Debug, Clone)]
-pub struct Interpreter {
-    /// What `--interpreters` calls it.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The executable, relative to the workspace.
-    pub python: PathBuf,
-    /// Whether it is the distribution's.
-    pub system: bool,
-    /// Whether its symbols were stripped.
-    pub stripped: bool,
-}
-
-impl Interpreter {
-    /// The second number of its version.
-    pub fn minor(&self) -> u32 {
-        let minor = self.version.split('.').nth(1);
-        minor.and_then(|minor| minor.parse().ok()).unwrap_or_default()
-    }
-}
-
 /// The surroundings of tests and measurements.
 #[derive(Debug)]
 pub struct Setting {
     workspace: PathBuf,
     probe: PathBuf,
     interpreters: Vec<Interpreter>,
+    missing: Vec<Missing>,
 }
 
 fn from_environment(name: &str) -> Result<PathBuf> {
@@ -90,22 +70,38 @@ impl Setting {
             .with_context(|| format!("reading the interpreters in {}; {HINT}", list.display()))?;
         let interpreters = parse_interpreters(&text)
             .with_context(|| format!("reading the interpreters in {}", list.display()))?;
-        ensure!(!interpreters.is_empty(), "{} lists no interpreter; {HINT}", list.display());
+        let has_full = interpreters.iter().any(|found| found.tier == Tier::Full);
+        ensure!(has_full, "{} lists no interpreter for all tests; {HINT}", list.display());
+        let list = list.with_file_name("not-run.json");
+        let text = std::fs::read_to_string(&list)
+            .with_context(|| format!("reading what is missing in {}; {HINT}", list.display()))?;
+        let missing = parse_missing(&text)
+            .with_context(|| format!("reading what is missing in {}", list.display()))?;
         let workspace = from_environment("OPENRTC_WORKSPACE")?;
         let probe = from_environment("OPENRTC_PROBE_BIN")?;
         ensure!(probe.is_file(), "there is no {}; {HINT}", probe.display());
-        Ok(Self { workspace, probe, interpreters })
+        Ok(Self { workspace, probe, interpreters, missing })
     }
 
-    /// All interpreters.
+    /// All interpreters: also those that are only in the matrix.
     pub fn interpreters(&self) -> &[Interpreter] {
         &self.interpreters
     }
 
-    /// The interpreters of these names, or all when there are none.
+    /// Those that should be there and are not.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// Those on which all kernel tests are run.
+    fn full(&self) -> impl Iterator<Item = &Interpreter> {
+        self.interpreters.iter().filter(|interpreter| interpreter.tier == Tier::Full)
+    }
+
+    /// The interpreters of these names, or all those of the kernel tests when there are none.
     pub fn chosen(&self, names: &[String]) -> Result<Vec<Interpreter>> {
         if names.is_empty() {
-            return Ok(self.interpreters.clone());
+            return Ok(self.full().cloned().collect());
         }
         let known =
             || self.interpreters.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -123,20 +119,20 @@ impl Setting {
     /// The interpreter for what does not depend on its version: the hardest one, stripped of its
     /// symbols, where there is such a one.
     pub fn usual(&self) -> &Interpreter {
-        let stripped = self.interpreters.iter().find(|i| i.system && i.stripped);
-        stripped.unwrap_or(&self.interpreters[0])
+        let stripped = self.full().find(|i| i.system && i.stripped);
+        stripped.or_else(|| self.full().next()).unwrap_or(&self.interpreters[0])
     }
 
     /// The newest interpreter, which has what the older ones have not.
     pub fn newest(&self) -> &Interpreter {
-        let newest = self.interpreters.iter().max_by_key(|i| i.minor());
+        let newest = self.full().max_by_key(|i| i.minor());
         newest.unwrap_or(&self.interpreters[0])
     }
 
-    /// Runs `test` on all interpreters and both loops, and fails with all that went wrong.
+    /// Runs `test` on all interpreters of the kernel tests and both loops, and fails with all that went wrong.
     pub fn on_each(&self, mut test: impl FnMut(&Interpreter, Loop) -> Result<()>) -> Result<()> {
         let mut failed = Vec::new();
-        for interpreter in &self.interpreters {
+        for interpreter in self.full() {
             for kind in Loop::ALL {
                 if let Err(error) = test(interpreter, kind) {
                     failed.push(format!("{} on {kind}: {error:#}", interpreter.name));
@@ -147,13 +143,39 @@ impl Setting {
         Ok(())
     }
 
-    /// A fixture worker, with its arguments split at spaces.
+    /// A fixture worker, with its arguments split at spaces. An interpreter in a root runs it as in a
+    /// container.
     pub fn fixture(&self, interpreter: &Interpreter, words: &str) -> Command {
+        if interpreter.root.is_some() {
+            return self.fixture_behind(Walls::Pids, interpreter, words);
+        }
+        self.fixture_with(&self.workspace.join(&interpreter.python), words)
+    }
+
+    /// A fixture worker, run by this Python of the host.
+    pub fn fixture_with(&self, python: &Path, words: &str) -> Command {
         let mut words = words.split_whitespace();
-        let folder = self.workspace.join("tests/fixtures");
-        let mut command = Command::new(self.workspace.join(&interpreter.python));
-        command.arg(folder.join(words.next().unwrap_or_default())).args(words);
+        let mut command = Command::new(python);
+        command.arg(self.fixtures().join(words.next().unwrap_or_default())).args(words);
         command
+    }
+
+    /// A fixture worker in the interpreter's root.
+    pub fn fixture_behind(&self, walls: Walls, interpreter: &Interpreter, words: &str) -> Command {
+        let root = interpreter.root.as_ref();
+        let dir = self.workspace.join(root.map_or(Path::new(""), |root| &root.dir));
+        let python_path = root.map(|root| root.python_path.as_str()).unwrap_or_default();
+        let start = [
+            format!("PYTHONPATH={python_path}"),
+            interpreter.python.display().to_string(),
+            format!("{}/{}", container::SHOWN, words.split_whitespace().next().unwrap_or_default()),
+        ];
+        let rest = words.split_whitespace().skip(1).map(str::to_owned);
+        container::command(walls, &dir, &self.fixtures(), start.into_iter().chain(rest))
+    }
+
+    fn fixtures(&self) -> PathBuf {
+        self.workspace.join("tests/fixtures")
     }
 
     /// The daemon's file.
@@ -169,32 +191,18 @@ impl Setting {
     }
 }
 
-fn parse_interpreters(text: &str) -> Result<Vec<Interpreter>> {
-    let Value::Array(list) = serde_json::from_str(text).context("not JSON")? else {
-        bail!("not a list");
-    };
-    let one = |entry: &Value| -> Result<Interpreter> {
-        Ok(Interpreter {
-            name: field::text(entry, "name")?,
-            version: field::text(entry, "version")?,
-            python: field::text(entry, "python")?.into(),
-            system: field::flag(entry, "system"),
-            stripped: field::flag(entry, "stripped"),
-        })
-    };
-    list.iter().map(one).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn setting() -> Setting {
         let text = r#"[{"name":"py312","version":"3.12.1","python":"target/py/bin/python",
-            "system":false,"stripped":false},{"name":"deb","version":"3.11.2","python":"x",
-            "system":true,"stripped":true}]"#;
+            "system":false,"stripped":false,"tier":"full"},{"name":"deb","version":"3.11.2",
+            "python":"x","system":true,"stripped":true,"tier":"full"},{"name":"sid",
+            "version":"3.15.0","python":"/usr/bin/python3.15","system":true,"stripped":true,
+            "tier":"matrix","root":"roots/sid","python_path":"/opt"}]"#;
         let interpreters = parse_interpreters(text).unwrap();
-        Setting { workspace: "w".into(), probe: "p".into(), interpreters }
+        Setting { workspace: "w".into(), probe: "p".into(), interpreters, missing: Vec::new() }
     }
 
     #[test]
@@ -208,6 +216,18 @@ mod tests {
         assert_eq!(command.get_program(), "w/x");
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments, ["w/tests/fixtures/churn.py", "--loop", "uvloop"]);
+    }
+
+    #[test]
+    fn an_interpreter_in_a_root_is_run_there_and_only_where_it_is_asked_for() {
+        let setting = setting();
+        let sid = setting.chosen(&["sid".to_owned()]).unwrap().remove(0);
+        let command = setting.fixture(&sid, "churn.py --loop uvloop");
+        assert_eq!(command.get_program(), "unshare");
+        let arguments: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+        let rest = "w/roots/sid w/tests/fixtures PYTHONPATH=/opt /usr/bin/python3.15 \
+                    /mnt/churn.py --loop uvloop";
+        assert!(arguments.join(" ").ends_with(rest), "{arguments:?}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A fixture worker: a Python program that says `word {json}` lines (`tests/fixtures/README.md`).
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{
-    field,
+    container, field,
     process::{Line, Program},
     setting::{Interpreter, Setting},
     truth::Truth,
@@ -21,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Worker {
     program: Program,
-    /// Its process id.
+    /// Its process id on the host.
     pub pid: i32,
     /// What it said when it was ready.
     pub ready: Value,
@@ -30,10 +31,15 @@ pub struct Worker {
 impl Worker {
     /// Starts a fixture (`sessions.py --loop uvloop`) and waits until it is ready.
     pub fn start(setting: &Setting, interpreter: &Interpreter, words: &str) -> Result<Self> {
-        let mut command = setting.fixture(interpreter, words);
-        let mut program = Program::start("the worker", &mut command)?;
+        Self::start_with(&mut setting.fixture(interpreter, words))
+    }
+
+    /// Starts a fixture with this command, which may be one in a container.
+    pub fn start_with(command: &mut Command) -> Result<Self> {
+        let mut program = Program::start("the worker", command)?;
         let ready = object(&program.next(START)?, "ready")?;
-        let pid = i32::try_from(field::int(&ready, "pid")?)?;
+        let own_pid = i32::try_from(field::int(&ready, "pid")?)?;
+        let pid = container::host_pid(program.pid(), own_pid)?;
         Ok(Self { program, pid, ready })
     }
 

@@ -45,7 +45,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let built = daemon::build(workspace, &["openrtc-tests"])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
     let program = daemon::executable(&built, args.what.program())?;
-    let interpreters = setup_python::run(workspace)?;
+    let interpreters = setup_python::run(workspace, setup_python::Roots::LeaveOut)?;
     say(&format!("run {}", workspace.relative(program).display()));
     let mut command = root::command(program);
     command.args(&args.args).current_dir(workspace.root()).envs(daemon::environment(

@@ -70,7 +70,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test(args) => test::run(&workspace, &args)?,
         Task::Bench(args) => return bench::run(&workspace, &args),
         Task::SetupPython => {
-            setup_python::run(&workspace)?;
+            setup_python::run(&workspace, setup_python::Roots::Make)?;
         }
     }
     Ok(ExitCode::SUCCESS)

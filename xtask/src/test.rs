@@ -70,7 +70,7 @@ fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
     root::check()?;
     let built = daemon::build(workspace, &[])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
-    let interpreters = setup_python::run(workspace)?;
+    let interpreters = setup_python::run(workspace, setup_python::Roots::Make)?;
     let mut cargo = cargo::host(workspace);
     cargo
         // All of what is wrong, not only the first: a run takes minutes.

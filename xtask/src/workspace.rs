@@ -55,4 +55,9 @@ impl Workspace {
     pub fn interpreters(&self) -> PathBuf {
         self.path("target/python/interpreters.json")
     }
+
+    /// The list of those that are wanted and not there, which is looked for beside the other.
+    pub fn interpreters_not_run(&self) -> PathBuf {
+        self.path("target/python/not-run.json")
+    }
 }

@@ -1,4 +1,4 @@
-//! Finds interpreters: on `PATH`, in `/usr/bin`, and in pyenv's folder.
+//! Finds interpreters: on `PATH`, in `/usr/bin`, and in pyenv's folder; and asks any what it is.
 
 use std::{
     collections::BTreeSet,
@@ -33,16 +33,26 @@ print(json.dumps({
 
 /// The answer.
 #[derive(Deserialize)]
-struct Answer {
+pub struct Answer {
     implementation: String,
     free_threaded: bool,
     version: Version,
     executable: PathBuf,
-    image: PathBuf,
+    /// The file with its code.
+    pub image: PathBuf,
     has_ensurepip: bool,
 }
 
-/// Each supported interpreter once, however many names it has; the one that `python3` means comes
+impl Answer {
+    /// `image` is where we find the file with its code.
+    pub fn interpreter(self, name: String, system: bool, image: &Path) -> Interpreter {
+        let Self { version, executable, has_ensurepip, .. } = self;
+        let stripped = symbols::are_stripped(image);
+        Interpreter { name, version, executable, system, stripped, has_ensurepip }
+    }
+}
+
+/// Each wanted interpreter once, however many names it has; the one that `python3` means comes
 /// first.
 pub fn find() -> Vec<Interpreter> {
     let pyenv = pyenv_versions();
@@ -62,20 +72,14 @@ pub fn find() -> Vec<Interpreter> {
                 None if system => format!("{distribution}-{}", answer.version.short()),
                 None => format!("local-{}", answer.version),
             };
-        found.push(Interpreter {
-            name: unique(&label, &mut names),
-            version: answer.version,
-            system,
-            stripped: symbols::are_stripped(&answer.image),
-            has_ensurepip: answer.has_ensurepip,
-            executable: answer.executable,
-        });
+        let image = answer.image.clone();
+        found.push(answer.interpreter(unique(&label, &mut names), system, &image));
     }
     found
 }
 
 fn is_wanted(answer: &Answer) -> bool {
-    answer.implementation == "cpython" && !answer.free_threaded && answer.version.is_supported()
+    answer.implementation == "cpython" && !answer.free_threaded && answer.version.is_wanted()
 }
 
 /// Files to ask, in order; many are the same interpreter.
@@ -83,7 +87,8 @@ fn candidates(pyenv: Option<&Path>) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = env::split_paths(&path).collect();
     dirs.push("/usr/bin".into());
-    let names = ["python3", "python3.11", "python3.12", "python3.13"];
+    let numbered = (9..=15).map(|minor| format!("python3.{minor}"));
+    let names: Vec<_> = std::iter::once("python3".to_owned()).chain(numbered).collect();
     let mut files: Vec<PathBuf> =
         names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).collect();
     if let Some(entries) = pyenv.and_then(|versions| fs::read_dir(versions).ok()) {
@@ -97,7 +102,11 @@ fn candidates(pyenv: Option<&Path>) -> Vec<PathBuf> {
 
 /// A file that does not answer is none: pyenv's shims are there for versions that are not chosen.
 fn ask(file: &Path) -> Option<Answer> {
-    let mut python = Command::new(file);
+    ask_with(&mut Command::new(file))
+}
+
+/// Asks the interpreter that this command starts.
+pub fn ask_with(python: &mut Command) -> Option<Answer> {
     python.args(["-I", "-c", QUESTION]).stdin(Stdio::null()).stderr(Stdio::null());
     serde_json::from_slice(&python.output().ok()?.stdout).ok()
 }
@@ -115,10 +124,14 @@ fn pyenv_name(versions: &Path, executable: &Path) -> Option<String> {
     Some(below.iter().next()?.to_string_lossy().into_owned())
 }
 
-/// The `ID` of os-release.
+/// The `ID` of os-release, and the name of the release where it has one: `debian-bookworm`.
 fn distribution(os_release: &str) -> String {
-    let id = os_release.lines().find_map(|line| line.strip_prefix("ID="));
-    id.map_or("system", |id| id.trim_matches('"')).to_owned()
+    let value = |name: &str| {
+        let value = os_release.lines().find_map(|line| line.strip_prefix(name));
+        value.map(|value| value.trim_matches('"')).filter(|value| !value.is_empty())
+    };
+    let id = value("ID=").unwrap_or("system");
+    value("VERSION_CODENAME=").map_or_else(|| id.to_owned(), |name| format!("{id}-{name}"))
 }
 
 fn unique(label: &str, names: &mut BTreeSet<String>) -> String {
@@ -137,7 +150,8 @@ mod tests {
 
     #[test]
     fn the_distribution_is_read() {
-        assert_eq!(distribution("NAME=\"Debian\"\nVERSION_ID=\"12\"\nID=debian\n"), "debian");
+        let debian = "NAME=\"Debian\"\nVERSION_CODENAME=bookworm\nID=debian\n";
+        assert_eq!(distribution(debian), "debian-bookworm");
         assert_eq!(distribution("ID=\"rocky\"\n"), "rocky");
         assert_eq!(distribution(""), "system");
     }
@@ -168,8 +182,8 @@ mod tests {
             has_ensurepip: true,
         };
         assert!(is_wanted(&answer("cpython", false, 11)));
-        assert!(!is_wanted(&answer("cpython", false, 10)));
-        assert!(!is_wanted(&answer("cpython", false, 14)));
+        assert!(!is_wanted(&answer("cpython", false, 8)));
+        assert!(!is_wanted(&answer("cpython", false, 16)));
         assert!(!is_wanted(&answer("cpython", true, 13)));
         assert!(!is_wanted(&answer("pypy", false, 11)));
     }

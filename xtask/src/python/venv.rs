@@ -1,46 +1,41 @@
-//! An environment for one interpreter, with the real `openrtc` and what the fixture workers need.
+//! An environment for one interpreter of this machine, with what the fixture workers need.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::Interpreter;
+use super::{Extras, Interpreter, Ready, extras};
 use crate::{hint::Hinted, lock, step, workspace::Workspace};
 
-/// What is installed, one call of pip each. `openrtc` comes alone: what it would draw in serves
-/// real calls.
-const PACKAGES: &[&[&str]] = &[
-    &["openrtc==0.20.1", "--no-deps"],
-    &["watchfiles", "python-dotenv", "typer", "rich", "click", "psutil", "uvloop", "greenlet"],
-];
-
-/// Makes the environment if it is not there, and returns its Python.
-pub fn prepare(workspace: &Workspace, interpreter: &Interpreter) -> Result<PathBuf> {
+/// Makes the environment if it is not there.
+pub fn prepare(workspace: &Workspace, interpreter: &Interpreter) -> Result<Ready> {
     let _turn = lock::take(&workspace.python_dir())?;
     let dir = workspace.python_dir().join(&interpreter.name);
     let python = dir.join("bin/python");
     let stamp_path = dir.join("openrtc-probe.stamp");
     let stamp = stamp(interpreter, &dir);
-    if python.is_file() && fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp) {
-        return Ok(python);
+    let is_made = fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp);
+    if !is_made || !python.is_file() {
+        let shown = workspace.relative(&dir).display();
+        step::timed(&format!("make {shown} with {}", interpreter.executable.display()), || {
+            create(interpreter, &dir)?;
+            extras::install(interpreter.version, || {
+                let mut pip = isolated(&python);
+                pip.args(["-m", "pip", "install"]);
+                pip
+            })
+        })?;
+        fs::write(&stamp_path, stamp).with_context(|| format!("write {}", stamp_path.display()))?;
     }
-    let shown = workspace.relative(&dir).display();
-    step::timed(&format!("make {shown} with {}", interpreter.executable.display()), || {
-        create(interpreter, &dir)?;
-        PACKAGES.iter().try_for_each(|packages| install(&python, packages))
-    })?;
-    fs::write(&stamp_path, stamp).with_context(|| format!("write {}", stamp_path.display()))?;
-    Ok(python)
+    let extras = Extras::ask(&mut isolated(&python))?;
+    Ok(Ready { interpreter: interpreter.clone(), python, root: None, extras })
 }
 
 /// All that the environment depends on; its scripts remember its place.
 fn stamp(interpreter: &Interpreter, dir: &Path) -> String {
     let Interpreter { version, executable, .. } = interpreter;
-    format!("{version} {}\n{}\n{PACKAGES:?}\n", executable.display(), dir.display())
+    let (executable, dir) = (executable.display(), dir.display());
+    format!("{version} {executable}\n{dir}\n{}", extras::stamp(*version))
 }
 
 fn create(interpreter: &Interpreter, dir: &Path) -> Result<()> {
@@ -67,16 +62,6 @@ fn missing_ensurepip(interpreter: &Interpreter) -> String {
     } else {
         "build this interpreter with ensurepip, or take it off PATH".to_owned()
     }
-}
-
-fn install(python: &Path, packages: &[&str]) -> Result<()> {
-    let mut pip = isolated(python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
-    let status = step::status(pip.stdin(Stdio::null()))?;
-    if !status.success() {
-        bail!("pip install {} failed ({status})", packages.join(" "));
-    }
-    Ok(())
 }
 
 /// A Python that no other environment leaks into.
