@@ -25,8 +25,8 @@ pub struct PyLayout {
     pub str_wide_data: u32,
     /// Offset of `PyContextToken.tok_oldval`.
     pub token_old_value: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Not 0 where a thread runs within a `Context.run` of its own: from 3.14.
+    pub threads_in_context: u32,
 }
 
 /// Offsets of fields of the running kernel, from its own type information.

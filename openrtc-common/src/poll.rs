@@ -10,6 +10,9 @@
 //! entered by `PyContext_Enter` is the loop itself: what is entered in it are the polls, and the
 //! time between them is loop overhead.
 //!
+//! From 3.14 on a `threading.Thread` runs within a `Context.run` of its own, from its first moment to its
+//! last. That is no poll either: in a thread that runs a loop it lies below whatever the loop has.
+//!
 //! Invariants: the spans of a poll are disjoint and sum to its wall time; a frame is left by the
 //! context it was entered with, never by position, so greenlets that leave contexts in another
 //! order cannot shift time to a stranger for longer than the poll they do it in.
@@ -33,7 +36,12 @@ pub mod via {
     pub const CONTEXT: u32 = 1;
     /// By `PyContext_Enter`, and it turned out to be the loop's own.
     pub const LOOP: u32 = 2;
+    /// By `Context.run`, and it is what the whole thread runs in.
+    pub const THREAD: u32 = 3;
 }
+
+/// Frames at the bottom that can be no poll: a thread's own and a loop's.
+const MAX_BASE: usize = 2;
 
 /// One entered context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -150,10 +158,13 @@ impl Polls {
         self.frames.get((depth - 1) & (MAX_DEPTH - 1))
     }
 
-    /// Frames at the bottom that are the loop's own: none or one.
+    /// Frames at the bottom that are the thread's own or the loop's: polls are what lies on them.
     #[inline(always)]
     fn base(&self) -> usize {
-        usize::from(self.frames[0].via == via::LOOP)
+        if self.frames[0].via < via::LOOP {
+            return 0;
+        }
+        1 + usize::from(self.frames[1].via >= via::LOOP)
     }
 
     /// What the open span has come to by `now`; `None` outside any poll.
@@ -194,8 +205,10 @@ impl Polls {
         if depth >= MAX_DEPTH {
             return Err(Loss::NestedTooDeep);
         }
-        let below = self.frames[0];
-        let is_in_loop = depth == 1
+        let base = self.base();
+        let below = self.frames[base & (MAX_BASE - 1)];
+        let is_in_loop = base < MAX_BASE
+            && depth == base + 1
             && via == via::CONTEXT
             && below.via == via::CONTEXT
             && below.slot == UNTAGGED;
@@ -203,10 +216,10 @@ impl Polls {
         self.begin_change();
         if is_in_loop {
             enter.was_loop = self.open_poll(now);
-            self.frames[0].via = via::LOOP;
+            self.frames[base & (MAX_BASE - 1)].via = via::LOOP;
         }
         enter.charge = self.close_span(now);
-        if depth == 0 || depth == self.base() {
+        if depth == self.base() {
             self.poll = *now;
             self.holder = slot;
             self.lead_ns = 0;
@@ -235,8 +248,10 @@ impl Polls {
             split: now.since(&self.poll),
         });
         self.depth = below as u32;
-        if below == 0 {
-            self.frames[0].via = via::RUN;
+        for (index, frame) in self.frames.iter_mut().take(MAX_BASE).enumerate() {
+            if index >= below {
+                frame.via = via::RUN;
+            }
         }
         self.end_change();
         Some(Exit { charge, ended, unwound: (depth - below) as u32 - 1 })
@@ -412,6 +427,38 @@ mod tests {
         let alone = polls.exit(&at(85), 0x2).unwrap();
         assert_eq!(charged(alone.charge), Some((UNTAGGED, 5)), "an untagged callback of its own");
         assert!(alone.ended.is_some());
+    }
+
+    #[test]
+    fn what_a_thread_runs_in_is_no_poll() {
+        let mut polls = Polls::default();
+        polls.enter(&at(0), 0x7, UNTAGGED, via::THREAD).unwrap();
+        assert_eq!(polls.open_poll(&at(900)), None, "the loop waits");
+        assert_eq!(polls.enter(&at(1000), 0xa, 1, via::RUN), Ok(Enter::default()));
+        polls.enter(&at(1001), 0xb, 2, via::RUN).unwrap();
+        assert_eq!(polls.exit(&at(1003), 0xb).unwrap().ended, None, "nested in a poll");
+        let ended = polls.exit(&at(1004), 0xa).unwrap().ended.unwrap();
+        assert_eq!((ended.slot, ended.started_at_ns, ended.split.wall_ns), (2, 1_000_000, 4000));
+        assert_eq!((polls.open_span(&at(2000)), polls.retag(&at(2000), 5)), (None, None));
+        let last = polls.exit(&at(3000), 0x7).unwrap();
+        assert_eq!((last.charge, last.ended, polls.depth), (None, None, 0));
+        polls.enter(&at(4000), 0xc, 3, via::RUN).unwrap();
+        assert!(polls.exit(&at(4001), 0xc).unwrap().ended.is_some(), "nothing lies below any more");
+    }
+
+    #[test]
+    fn a_uvloop_in_a_thread_of_its_own_lies_on_two_frames() {
+        let mut polls = Polls::default();
+        polls.enter(&at(0), 0x7, UNTAGGED, via::THREAD).unwrap();
+        polls.enter(&at(10), 0x1, UNTAGGED, via::CONTEXT).unwrap();
+        let first = polls.enter(&at(12), 0xa, 1, via::CONTEXT).unwrap();
+        assert_eq!((first.charge, first.was_loop.unwrap().split.wall_ns), (None, 2000));
+        assert_eq!(polls.exit(&at(20), 0xa).unwrap().ended.unwrap().slot, 1);
+        polls.enter(&at(21), 0xb, 2, via::CONTEXT).unwrap();
+        assert_eq!(polls.exit(&at(22), 0xb).unwrap().ended.unwrap().started_at_ns, 21_000);
+        assert_eq!(polls.exit(&at(23), 0x1).unwrap().ended, None, "the loop waits again");
+        polls.enter(&at(30), 0xc, 3, via::CONTEXT).unwrap();
+        assert_eq!(polls.exit(&at(31), 0xc).unwrap().ended.unwrap().slot, 3, "a tagged one alone");
     }
 
     #[test]

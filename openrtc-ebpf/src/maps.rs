@@ -40,7 +40,7 @@ static mut CONFIG: Config = Config {
         str_ascii_data: 0,
         str_wide_data: 0,
         token_old_value: 0,
-        reserved: 0,
+        threads_in_context: 0,
     },
     kernel: openrtc_common::config::KernelLayout {
         task_tid: 0,

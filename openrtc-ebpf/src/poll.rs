@@ -104,14 +104,20 @@ fn enter(context: u64, via: u32) {
     let Some(thread) = thread::find_or_start(tid, Task::current()) else { return };
     // SAFETY: a map value, on whose thread we run.
     let Parts { polls, hits, scratch, clock, on_loop } = unsafe { parts(thread) };
+    // The first thing that a thread runs, unless it is the process's first, is itself.
+    let is_thread = config().python.threads_in_context != 0
+        && via == via::RUN
+        && hits.run_enters | u64::from(polls.depth) == 0
+        && tid != config().tgid;
+    let via = if is_thread { via::THREAD } else { via };
     let slot = tag::of_context(scratch, settings, &head, context);
     if hits.run_enters + hits.context_enters == 0 {
         tag::send(&Event { kind: kind::THREAD, tid, ..Event::default() });
     }
-    if via == via::RUN {
-        hits.run_enters += 1;
-    } else {
+    if via == via::CONTEXT {
         hits.context_enters += 1;
+    } else {
+        hits.run_enters += 1;
     }
     let now = thread::read_clock(clock, start_ns).before(settings.trap_ns);
     match polls.enter(&now, context, slot, via) {

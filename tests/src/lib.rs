@@ -30,6 +30,7 @@ pub mod cpu_watch;
 pub mod field;
 pub mod interpreter;
 pub mod kernel;
+pub mod layouts;
 pub mod probe;
 pub mod process;
 pub mod said;

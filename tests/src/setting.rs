@@ -174,6 +174,28 @@ impl Setting {
         container::command(walls, &dir, &self.fixtures(), start.into_iter().chain(rest))
     }
 
+    /// A fixture worker on each of the interpreters that are named, or on all when none is. One that is
+    /// named by its path need not be listed.
+    pub fn pythons(&self, named: &[String], fixture: &str) -> Result<Vec<(String, Command)>> {
+        if named.is_empty() {
+            let all = self.interpreters.iter();
+            return Ok(all.map(|one| (one.name.clone(), self.fixture(one, fixture))).collect());
+        }
+        let command = |name: &String| {
+            if name.contains('/') {
+                return Ok((name.clone(), self.fixture_with(Path::new(name), fixture)));
+            }
+            let interpreter = self.chosen(std::slice::from_ref(name))?.remove(0);
+            Ok((name.clone(), self.fixture(&interpreter, fixture)))
+        };
+        named.iter().map(command).collect()
+    }
+
+    /// Where recordings of memory are kept.
+    pub fn images(&self) -> PathBuf {
+        self.workspace.join("tests/images")
+    }
+
     fn fixtures(&self) -> PathBuf {
         self.workspace.join("tests/fixtures")
     }

@@ -203,8 +203,10 @@ fn burst(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<()>
     probe.snapshot()?;
     worker.say(&format!("burst {COUNT} {MS}"))?;
     let took = worker.word("burst")?;
+    // Also the last, which other snapshots may show while it runs.
     let all = |snapshot: &Snapshot| {
-        (1..=COUNT).all(|number| snapshot.session(&format!("burst-{number}")).is_some())
+        let of = |number| snapshot.session(&format!("burst-{number}"));
+        (1..=COUNT).all(|number| of(number).is_some_and(|session| session.usage.polls > 0))
     };
     let snapshot = probe.snapshot_where("with all of the burst", Duration::from_secs(5), all)?;
     let record = probe.stop(SIGTERM)?;

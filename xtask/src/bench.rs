@@ -5,11 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{
-    daemon, root, setup_python,
-    step::{self, say},
-    workspace::Workspace,
-};
+use crate::{setup_python::Roots, tool, workspace::Workspace};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -41,17 +37,5 @@ impl Measurement {
 
 /// Measures; the exit code is the measurement's.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    root::check()?;
-    let built = daemon::build(workspace, &["openrtc-tests"])?;
-    let probe = daemon::executable(&built, "openrtc-probe")?;
-    let program = daemon::executable(&built, args.what.program())?;
-    let interpreters = setup_python::run(workspace, setup_python::Roots::LeaveOut)?;
-    say(&format!("run {}", workspace.relative(program).display()));
-    let mut command = root::command(program);
-    command.args(&args.args).current_dir(workspace.root()).envs(daemon::environment(
-        workspace,
-        probe,
-        &interpreters,
-    ));
-    Ok(step::exit_code(step::status(&mut command)?))
+    tool::run(workspace, Roots::LeaveOut, args.what.program(), &args.args)
 }

@@ -16,14 +16,15 @@ mod setup_python;
 mod step;
 mod test;
 mod tidy;
+mod tool;
 mod toolchain;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{hint::Hinted, workspace::Workspace};
+use crate::{hint::Hinted, setup_python::Roots, workspace::Workspace};
 
 /// What was typed.
 #[derive(Parser)]
@@ -48,6 +49,13 @@ enum Task {
     Bench(bench::Args),
     /// Make a Python environment for each interpreter found
     SetupPython,
+    /// Let interpreters find their rows of the table of layouts: all, or those named or given by path
+    Layouts {
+        /// Names as `setup-python` lists them, or files such as `/opt/python/bin/python3.16`
+        interpreters: Vec<OsString>,
+    },
+    /// Record the memory of a fixture worker on each interpreter, for the host tests
+    RecordImages,
 }
 
 fn main() -> ExitCode {
@@ -69,8 +77,12 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Lint => lint::run(&workspace)?,
         Task::Test(args) => test::run(&workspace, &args)?,
         Task::Bench(args) => return bench::run(&workspace, &args),
+        Task::Layouts { interpreters } => {
+            return tool::run(&workspace, Roots::Make, "layouts", &interpreters);
+        }
+        Task::RecordImages => return tool::run(&workspace, Roots::Make, "record-images", &[]),
         Task::SetupPython => {
-            setup_python::run(&workspace, setup_python::Roots::Make)?;
+            setup_python::run(&workspace, Roots::Make)?;
         }
     }
     Ok(ExitCode::SUCCESS)

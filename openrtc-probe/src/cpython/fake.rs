@@ -34,6 +34,7 @@ pub static LAYOUT: Layout = Layout {
     thread_dict: 16,
     thread_id: ThreadId::Native { at: 24 },
     thread_context: 32,
+    threads_in_context: false,
     running_loop: RunningLoop::InDict,
     task_bytes: 48,
     task_state: 16,

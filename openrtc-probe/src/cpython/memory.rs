@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::HashMap, fmt, io::IoSliceMut};
 
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use nix::{
     errno::Errno,
     sys::uio::{RemoteIoVec, process_vm_readv},
@@ -14,7 +14,8 @@ use nix::{
 use openrtc_common::tag::TAG_BYTES;
 
 /// An address in the worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+#[repr(transparent)]
 pub struct RemoteAddr(pub u64);
 
 impl RemoteAddr {
@@ -100,6 +101,16 @@ pub trait ReadMemory {
             }
         }
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+impl<M: ReadMemory> ReadMemory for &M {
+    fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_exact(addr, buf)
+    }
+
+    fn read_fresh(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        (**self).read_fresh(addr, buf)
     }
 }
 

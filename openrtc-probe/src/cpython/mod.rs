@@ -12,6 +12,7 @@ mod fake;
 pub mod layout;
 pub mod memory;
 mod object;
+pub mod recording;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod var;
 
 use std::collections::BTreeMap;
 
+use bytemuck::{Pod, Zeroable};
 use openrtc_common::{config::PyLayout, hamt::NodeTypes, loss::Loss, tag::TagText};
 
 use crate::blocker::Blocker;
@@ -45,7 +47,8 @@ pub struct NsTid(pub u32);
 pub type Tids = BTreeMap<NsTid, u32>;
 
 /// Where the interpreter's own objects stand in the worker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
 pub struct Addresses {
     /// `_PyRuntime`.
     pub runtime: RemoteAddr,
@@ -96,29 +99,28 @@ impl PyThread {
 /// How often a walk is tried that meets a list or a table while the worker changes it.
 const TRIES: usize = 4;
 
-/// A live interpreter whose layout has been proved.
+/// An interpreter whose layout has been proved, in the memory `M`.
 #[derive(Clone, Debug)]
-pub struct Python {
-    memory: LiveMemory,
+pub struct Python<M = LiveMemory> {
+    memory: M,
     version: Version,
     layout: Layout,
     addresses: Addresses,
     shared: PyLayout,
 }
 
-impl Python {
-    /// Proves that `layout` is that of the interpreter in process `pid`.
+impl<M: ReadMemory> Python<M> {
+    /// Proves that `layout` is that of the interpreter in this memory.
     ///
     /// # Errors
     /// [`Blocker::LayoutMismatch`].
     pub fn open(
-        pid: i32,
+        memory: M,
         version: Version,
         layout: Layout,
         addresses: &Addresses,
         tids: &Tids,
     ) -> Result<Self, Blocker> {
-        let memory = LiveMemory::new(pid);
         let shared = shared_layout(&layout, addresses);
         let python = Self { memory, version, layout, addresses: *addresses, shared };
         // No cache: a retry must see new values.
@@ -213,14 +215,14 @@ impl Python {
         both.map(|((one, two), at)| if one == two { one } else { self.value(*at, var) }).collect()
     }
 
-    fn objects<'w, M>(&'w self, memory: &'w M) -> Objects<'w, M> {
+    fn objects<'w, N>(&'w self, memory: &'w N) -> Objects<'w, N> {
         Objects { memory, layout: &self.layout, addresses: &self.addresses, shared: &self.shared }
     }
 
     /// Tries a walk several times, each with pages of its own.
     fn retry<T>(
         &self,
-        walk: impl Fn(&Objects<'_, PageCache<'_, LiveMemory>>) -> Result<T, WalkError>,
+        walk: impl Fn(&Objects<'_, PageCache<'_, M>>) -> Result<T, WalkError>,
     ) -> Result<T, WalkError> {
         let attempt = || walk(&self.objects(&PageCache::new(&self.memory)));
         let mut result = attempt();
@@ -268,6 +270,6 @@ fn shared_layout(layout: &Layout, addresses: &Addresses) -> PyLayout {
         str_ascii_data: layout.str_ascii_data,
         str_wide_data: layout.str_wide_data,
         token_old_value: common::TOKEN_OLD_VALUE as u32,
-        reserved: 0,
+        threads_in_context: u32::from(layout.threads_in_context),
     }
 }

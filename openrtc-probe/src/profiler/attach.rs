@@ -17,7 +17,10 @@ use super::{Now, Profiler, Vars, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Kernel, Programs, Reaper, SitePoint},
-    cpython::{PyThread, Python, memory::RemoteAddr},
+    cpython::{
+        PyThread, Python,
+        memory::{LiveMemory, RemoteAddr},
+    },
     host,
     model::{About, Ledger},
     worker::{Interpreter, SiteKind, Worker, WorkerThread},
@@ -64,7 +67,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
     let python = Python::open(
-        target.pid,
+        LiveMemory::new(target.pid),
         interpreter.version,
         interpreter.layout.clone(),
         &interpreter.addresses,
@@ -205,9 +208,18 @@ impl Profiler {
                 via: via::RUN,
             })
             .collect();
-        // uvloop runs its callbacks inside a context of its own; see `openrtc_common::poll`.
+        // What lies below the polls; see `openrtc_common::poll`.
+        let mut rest = &mut frames[..];
+        let is_first = u32::try_from(self.worker.pid()) == Ok(thread.tid);
+        if self.python.kernel_layout().threads_in_context != 0
+            && !is_first
+            && let [of_thread, above @ ..] = rest
+        {
+            of_thread.via = via::THREAD;
+            rest = above;
+        }
         let is_uvloop = thread.running_loop.as_ref().is_some_and(|l| l.package() == "uvloop");
-        if let [outermost, _, ..] = &mut frames[..]
+        if let [outermost, _, ..] = rest
             && is_uvloop
             && outermost.slot == UNTAGGED
         {

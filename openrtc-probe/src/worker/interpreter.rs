@@ -41,6 +41,8 @@ pub struct Interpreter {
     pub version: Version,
     /// Where the fields that we read stand: its version's row, and what it tells itself.
     pub layout: Layout,
+    /// Where it publishes parts of its layout.
+    pub published: Published,
     /// Where its own objects stand.
     pub addresses: Addresses,
     /// The instructions to probe, in the order of [`super::SiteKind::ALL`].
@@ -111,6 +113,7 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
         attach_path: found.binary.open_path,
         version,
         layout,
+        published,
         addresses,
         sites,
         changes_are_seen,

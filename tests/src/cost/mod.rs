@@ -7,7 +7,7 @@ use openrtc_common::config::Settings;
 use openrtc_probe::{
     bpf::{CostAccounting, Kernel, ProgramCost, Programs},
     clock,
-    cpython::Python,
+    cpython::{Python, memory::LiveMemory},
     profiler::{self, Target},
     worker::Worker,
 };
@@ -125,9 +125,9 @@ fn attach_empty(target: &Target) -> Result<Kernel> {
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
     let tids = worker.tids()?;
-    let layout = interpreter.layout.clone();
+    let (memory, layout) = (LiveMemory::new(target.pid), interpreter.layout.clone());
     let addresses = &interpreter.addresses;
-    let python = Python::open(target.pid, interpreter.version, layout, addresses, &tids)?;
+    let python = Python::open(memory, interpreter.version, layout, addresses, &tids)?;
     let config = profiler::config(target, &interpreter, &python)?;
     let mut kernel = Kernel::load(&config, &Settings::default(), false)?;
     kernel.attach_sites(Programs::Empty, &profiler::site_points(&interpreter))?;

@@ -12,6 +12,7 @@ use std::fmt;
 use crate::{blocker::Blocker, cpython::memory::ReadMemory};
 
 pub use debug::Published;
+pub use table::LAYOUTS;
 pub use validate::validate;
 
 /// Offsets that differ between versions, in bytes. Where a field's doc names a struct, it is
@@ -40,6 +41,9 @@ pub struct Layout {
     pub thread_id: ThreadId,
     /// `PyThreadState.context`; `context_ver` is the next word.
     pub thread_context: u64,
+    /// Whether a `threading.Thread` runs within a `Context.run` of its own, from its first moment to its
+    /// last: from 3.14, <https://github.com/python/cpython/blob/v3.14.0/Lib/threading.py>.
+    pub threads_in_context: bool,
     /// Where asyncio, and uvloop through it, keeps a thread's running loop.
     pub running_loop: RunningLoop,
     /// `sizeof(TaskObj)`.
@@ -206,7 +210,7 @@ pub mod common {
 }
 
 /// A version of CPython, as `Py_Version` encodes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Version(pub u32);
 
 impl Version {
@@ -235,7 +239,7 @@ impl fmt::Display for Version {
 
 /// The rows of versions that export no `Py_Version`, which begins with 3.11.
 pub fn without_exported_version() -> impl Iterator<Item = &'static Layout> {
-    table::LAYOUTS.iter().filter(|layout| layout.version < (3, 11))
+    LAYOUTS.iter().filter(|layout| layout.version < (3, 11))
 }
 
 /// The layout of an interpreter: its version's row, and what it publishes of itself.
@@ -249,7 +253,7 @@ pub fn choose(
     published: Published,
 ) -> Result<Layout, Blocker> {
     let unsupported = |found, why| Blocker::PythonUnsupported { pid, found, why };
-    let row = table::LAYOUTS
+    let row = LAYOUTS
         .iter()
         .find(|layout| layout.version == version.minor())
         .ok_or_else(|| unsupported(format!("CPython {version}"), known()))?;
@@ -263,7 +267,7 @@ pub fn choose(
 /// Which versions have a row.
 pub fn known() -> String {
     let names: Vec<_> =
-        table::LAYOUTS.iter().map(|l| format!("{}.{}", l.version.0, l.version.1)).collect();
+        LAYOUTS.iter().map(|l| format!("{}.{}", l.version.0, l.version.1)).collect();
     format!("the layouts of {} are known", names.join(", "))
 }
 
@@ -312,7 +316,7 @@ mod tests {
         memory.words(0x1008, &[0x030d_00f0, 0, 0, 0, 640, 0, 0, 7272]);
         let chosen = choose(1, Version(0x030d_00f0), &memory, RUNTIME).unwrap();
         assert_eq!((chosen.interpreters_head, chosen.interp_next), (640, 7272));
-        let row = table::LAYOUTS.iter().find(|row| row.version == (3, 13)).unwrap();
+        let row = LAYOUTS.iter().find(|row| row.version == (3, 13)).unwrap();
         assert_eq!(chosen.interp_threads, row.interp_threads, "not to be read there");
     }
 }

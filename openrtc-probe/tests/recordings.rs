@@ -1,0 +1,183 @@
+//! The walks over an interpreter's memory, on recordings of live ones: one for each layout at least.
+//!
+//! No interpreter is needed. `cargo xtask record-images` makes the recordings of `quiet.py`, whose own
+//! words, kept in each, say what has to be found.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use flate2::read::GzDecoder;
+use openrtc_common::tag::TagText;
+use openrtc_probe::cpython::{
+    Python, VarAt,
+    layout::{self, LAYOUTS},
+    memory::{ReadError, ReadMemory, RemoteAddr},
+    recording::Recording,
+    unexported_version,
+};
+use serde_json::Value;
+
+/// Every recording, by name.
+fn recordings() -> Vec<(String, Recording)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/images");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let read = |file: PathBuf| {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let mut gzip = GzDecoder::new(fs::File::open(file).unwrap());
+        (name, Recording::read(&mut gzip).unwrap())
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn open<M: ReadMemory>(recording: &Recording, memory: M) -> Option<Python<M>> {
+    let facts = &recording.facts;
+    let layout = layout::choose(1, facts.version, &memory, facts.published).ok()?;
+    Python::open(memory, facts.version, layout, &facts.addresses, &facts.tids).ok()
+}
+
+fn text(tag: &TagText) -> String {
+    tag.chars().collect()
+}
+
+/// How many tasks each session has, by its id.
+fn sessions<M: ReadMemory>(python: &Python<M>, var: VarAt) -> BTreeMap<String, u64> {
+    let tasks = python.tasks().unwrap();
+    let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
+    let mut found = BTreeMap::new();
+    for tag in python.values(&contexts, var) {
+        if let Some(tag) = tag.unwrap() {
+            *found.entry(text(&tag)).or_default() += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn there_is_a_recording_of_each_layout() {
+    let known: Vec<_> = recordings().iter().map(|(_, r)| r.facts.version.minor()).collect();
+    for row in LAYOUTS {
+        assert!(known.contains(&row.version), "no recording of {:?}", row.version);
+    }
+}
+
+#[test]
+fn every_session_is_found_with_its_tasks_and_names() {
+    for (name, recording) in recordings() {
+        let truth: Value = serde_json::from_str(&recording.facts.truth).unwrap();
+        let python = open(&recording, &recording).unwrap_or_else(|| panic!("{name}: no layout"));
+        let var = |called| {
+            let found = python.find_var(called).unwrap();
+            assert_eq!(found.len(), 1, "{name}: {called}");
+            found[0]
+        };
+        let there: BTreeMap<String, u64> =
+            serde_json::from_value(truth["sessions"].clone()).unwrap();
+        assert_eq!(sessions(&python, var("openrtc_session_id")), there, "{name}");
+        let agents = sessions(&python, var("openrtc_agent_name"));
+        let tasks: u64 = there.values().sum();
+        assert_eq!(agents, [("quiet".to_owned(), tasks)].into(), "{name}");
+    }
+}
+
+#[test]
+fn threads_and_their_loops_are_found() {
+    for (name, recording) in recordings() {
+        let truth: Value = serde_json::from_str(&recording.facts.truth).unwrap();
+        let python = open(&recording, &recording).unwrap();
+        let threads = python.threads(&recording.facts.tids).unwrap();
+        let first = truth["pid"].as_u64().unwrap() as u32;
+        let loops: Vec<_> =
+            threads.iter().filter_map(|thread| thread.running_loop.as_ref()).collect();
+        assert_eq!(Some(loops.len() as u64), truth["loops"].as_u64(), "{name}: {threads:?}");
+        assert!(loops.iter().all(|one| one.package() == "asyncio"), "{name}: {loops:?}");
+        for thread in &threads {
+            // All wait outside of any poll, the second loop's thread in its own run from 3.14 on.
+            let entered = python.entered(thread).unwrap().contexts.len();
+            let is_first = thread.ns_tid.0 == first;
+            let of_thread = python.kernel_layout().threads_in_context as usize;
+            assert_eq!(entered, if is_first { 0 } else { of_thread }, "{name}: {thread:?}");
+        }
+    }
+}
+
+#[test]
+fn a_version_that_is_not_exported_is_found() {
+    for (name, recording) in recordings() {
+        let version = recording.facts.version;
+        if version.minor() < (3, 11) {
+            let found = unexported_version(&recording, &recording.facts.addresses);
+            assert_eq!(found, Some(version), "{name}");
+        }
+    }
+}
+
+/// A recording in which words here and there have other values.
+struct Damaged<'r> {
+    recording: &'r Recording,
+    seed: u64,
+}
+
+impl Damaged<'_> {
+    /// A number that depends on the place and the seed only, so that all reads of a place agree.
+    fn dice(&self, addr: u64) -> u64 {
+        let mut x = addr ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for shift in [30, 27, 31] {
+            x = (x ^ (x >> shift)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        }
+        x
+    }
+
+    fn word(&self, addr: u64, word: u64) -> u64 {
+        let dice = self.dice(addr);
+        match dice % 1500 {
+            0 => 0,
+            1 => u64::MAX - (dice >> 60),
+            2 => word ^ (8 << (dice >> 32 & 15)),
+            3 => dice,
+            4 => word.wrapping_add(dice >> 56),
+            _ => word,
+        }
+    }
+}
+
+impl ReadMemory for Damaged<'_> {
+    fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.recording.read_exact(addr, buf)?;
+        for (at, chunk) in (0_u64..).step_by(8).zip(buf.chunks_exact_mut(8)) {
+            let place = addr.0.wrapping_add(at);
+            if place.is_multiple_of(8) {
+                let word = u64::from_le_bytes(chunk.try_into().unwrap());
+                chunk.copy_from_slice(&self.word(place, word).to_le_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No walk may fail to end, or go beyond its bounds, whatever stands in the worker's memory. What it
+/// finds may be nonsense.
+#[test]
+fn damaged_memory_ends_every_walk() {
+    let mut walked = 0;
+    for (_, recording) in recordings() {
+        for seed in 0..12 {
+            let damaged = Damaged { recording: &recording, seed };
+            let Some(python) = open(&recording, damaged) else { continue };
+            walked += 1;
+            let threads = python.threads(&recording.facts.tids).unwrap_or_default();
+            for thread in &threads {
+                let _ = python.entered(thread);
+            }
+            let vars = python.find_var("openrtc_session_id").unwrap_or_default();
+            let tasks = python.tasks().unwrap_or_default();
+            let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
+            for var in vars {
+                let _ = python.values(&contexts, var);
+            }
+        }
+    }
+    assert!(walked > 6, "only {walked} were whole enough to be walked at all");
+}

@@ -1,0 +1,35 @@
+//! Runs a program of `openrtc-tests`, as root, with all that it needs made before: the daemon and the
+//! interpreters.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+
+use crate::{
+    daemon, root,
+    setup_python::{self, Roots},
+    step::{self, say},
+    workspace::Workspace,
+};
+
+/// Builds and runs it; the exit code is the program's.
+pub fn run(
+    workspace: &Workspace,
+    roots: Roots,
+    program: &str,
+    args: &[OsString],
+) -> Result<ExitCode> {
+    root::check()?;
+    let built = daemon::build(workspace, &["openrtc-tests"])?;
+    let probe = daemon::executable(&built, "openrtc-probe")?;
+    let program = daemon::executable(&built, program)?;
+    let interpreters = setup_python::run(workspace, roots)?;
+    say(&format!("run {}", workspace.relative(program).display()));
+    let mut command = root::command(program);
+    command.args(args).current_dir(workspace.root()).envs(daemon::environment(
+        workspace,
+        probe,
+        &interpreters,
+    ));
+    Ok(step::exit_code(step::status(&mut command)?))
+}
