@@ -12,6 +12,15 @@ pub enum Blocker {
         /// What was typed.
         pid: i32,
     },
+    /// No process has the id here, but some have it in a pid namespace of their own.
+    #[error("no process has the id {pid}; {pid} is the id that {} in {} own container",
+            have(.here), if .here.len() == 1 { "its" } else { "their" })]
+    ContainerPid {
+        /// What was typed.
+        pid: i32,
+        /// The ids here of those that have it inside; never empty.
+        here: Vec<i32>,
+    },
     /// The id is that of a thread, not of a process.
     #[error("{tid} is a thread of process {pid}, not a process")]
     ThreadId {
@@ -84,6 +93,14 @@ pub enum Blocker {
         /// Such as `load programs into the kernel`.
         needed_for: &'static str,
     },
+    /// We run in a namespace that makes ids or capabilities mean something else to the kernel.
+    #[error("openrtc-probe runs in a {kind} namespace of its own: {so}")]
+    OwnNamespace {
+        /// `pid` or `user`.
+        kind: &'static str,
+        /// What does not work there.
+        so: &'static str,
+    },
     /// The kernel carries no type information.
     #[error("this kernel has no type information (/sys/kernel/btf/vmlinux is missing)")]
     NoBtf,
@@ -128,6 +145,19 @@ pub enum Blocker {
     },
 }
 
+/// `process 5 has`, `processes 5, 6 and 3 more have`.
+fn have(pids: &[i32]) -> String {
+    /// More are counted only.
+    const LISTED: usize = 4;
+    let listed: Vec<String> = pids.iter().take(LISTED).map(ToString::to_string).collect();
+    let rest = pids.len() - listed.len();
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    match pids.len() {
+        1 => format!("process {} has", listed.join("")),
+        _ => format!("processes {}{more} have", listed.join(", ")),
+    }
+}
+
 impl Blocker {
     /// What to do about it, as far as possible in the form of something to type.
     pub fn hint(&self) -> String {
@@ -138,6 +168,13 @@ impl Blocker {
                 "find the worker with `pgrep -af python`".into()
             }
             Self::ThreadId { pid, .. } => format!("openrtc-probe --pid {pid}"),
+            Self::ContainerPid { here, .. } => match here.as_slice() {
+                [only] => format!("openrtc-probe --pid {only}"),
+                several => {
+                    let first = several.first().copied().unwrap_or_default();
+                    format!("openrtc-probe --pid {first}, or another of them: `pgrep -af python`")
+                }
+            },
             Self::KernelThread { .. } | Self::NotPython { .. } => {
                 "give the id of the Python process itself, not of a shell or supervisor around it: \
                  `pgrep -af python`"
@@ -146,7 +183,7 @@ impl Blocker {
             Self::PythonUnsupported { .. } => SUPPORTED.into(),
             Self::SiteRefused { .. } | Self::LayoutMismatch { .. } => format!(
                 "this build of the interpreter is not known: {SUPPORTED}, or report it with the \
-                 output of `python3 -VV`"
+                 output of `openrtc-probe doctor --pid PID`"
             ),
             Self::BinaryUnreadable { pid, .. } | Self::OtherUser { pid, .. } => {
                 format!("sudo openrtc-probe --pid {pid}")
@@ -155,6 +192,10 @@ impl Blocker {
                  cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 \
                  cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)"
                 .into(),
+            Self::OwnNamespace { kind, .. } => format!(
+                "run it in the host's {kind} namespace, on the host itself or with `docker run \
+                 --pid=host --userns=host --privileged ...`"
+            ),
             Self::NoBtf => format!("{NEWER_KERNEL} CONFIG_DEBUG_INFO_BTF=y"),
             Self::NoUprobes => format!("{NEWER_KERNEL} CONFIG_UPROBE_EVENTS=y"),
             Self::NoSessionVar { .. } => {
@@ -162,7 +203,8 @@ impl Blocker {
             }
             Self::NotX86_64 { .. } => "run the probe and the worker on an x86_64 machine".into(),
             Self::ProgramRefused { .. } => {
-                "report it with the output of `uname -r`; kernels from 5.10 on should accept it"
+                "report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should \
+                 accept it"
                     .into()
             }
             Self::Unreadable { .. } => "see that /proc and /sys are mounted, and use `sudo`".into(),
@@ -172,9 +214,10 @@ impl Blocker {
     /// The process's exit code: 2 usage, 3 this host cannot, 4 this worker cannot, 1 anything else.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoSuchProcess { .. } | Self::ThreadId { .. } => 2,
+            Self::NoSuchProcess { .. } | Self::ContainerPid { .. } | Self::ThreadId { .. } => 2,
             Self::BinaryUnreadable { .. }
             | Self::MissingCapability { .. }
+            | Self::OwnNamespace { .. }
             | Self::NoBtf
             | Self::NoUprobes
             | Self::OtherUser { .. }
@@ -201,6 +244,8 @@ mod tests {
         let pid = 4711;
         vec![
             Blocker::NoSuchProcess { pid },
+            Blocker::ContainerPid { pid: 7, here: vec![4711] },
+            Blocker::ContainerPid { pid: 7, here: (4711..4717).collect() },
             Blocker::ThreadId { tid: 4712, pid },
             Blocker::KernelThread { pid, name: "kthreadd".into() },
             Blocker::Exited { pid },
@@ -224,6 +269,10 @@ mod tests {
                 name: "CAP_BPF",
                 needed_for: "load programs into the kernel",
             },
+            Blocker::OwnNamespace {
+                kind: "pid",
+                so: "the kernel knows processes by other ids than those seen here",
+            },
             Blocker::NoBtf,
             Blocker::NoUprobes,
             Blocker::OtherUser { pid, user: "livekit".into() },
@@ -240,6 +289,10 @@ mod tests {
     /// Exit code, message and hint of each.
     const GOLDEN: &str = r"2 no process has the id 4711
   hint: find the worker with `pgrep -af python`
+2 no process has the id 7; 7 is the id that process 4711 has in its own container
+  hint: openrtc-probe --pid 4711
+2 no process has the id 7; 7 is the id that processes 4711, 4712, 4713, 4714 and 2 more have in their own container
+  hint: openrtc-probe --pid 4711, or another of them: `pgrep -af python`
 2 4712 is a thread of process 4711, not a process
   hint: openrtc-probe --pid 4711
 4 4711 is the kernel thread `kthreadd`, not a Python worker
@@ -253,11 +306,13 @@ mod tests {
 3 cannot open /usr/bin/python3.11, which process 4711 has mapped: permission denied
   hint: sudo openrtc-probe --pid 4711
 4 no safe place for a probe in Context.run: it enters and leaves its context at 3 places, not 2
-  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `python3 -VV`
+  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `openrtc-probe doctor --pid PID`
 4 the interpreter's memory is not laid out as expected: PyContext_Type is 56 bytes, expected 48
-  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `python3 -VV`
+  hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `openrtc-probe doctor --pid PID`
 3 missing capability CAP_BPF, needed to load programs into the kernel
   hint: run it with `sudo`, or once `sudo setcap cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)
+3 openrtc-probe runs in a pid namespace of its own: the kernel knows processes by other ids than those seen here
+  hint: run it in the host's pid namespace, on the host itself or with `docker run --pid=host --userns=host --privileged ...`
 3 this kernel has no type information (/sys/kernel/btf/vmlinux is missing)
   hint: use a kernel from 5.10 on that is built with CONFIG_DEBUG_INFO_BTF=y
 3 this kernel cannot probe user space (no `uprobe` performance events)
@@ -269,7 +324,7 @@ mod tests {
 3 this machine is aarch64: only x86_64 is supported
   hint: run the probe and the worker on an x86_64 machine
 3 the kernel refused the program `run_enter`: the verifier rejects it
-  hint: report it with the output of `uname -r`; kernels from 5.10 on should accept it
+  hint: report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should accept it
 1 cannot read /proc/4711/maps: I/O error
   hint: see that /proc and /sys are mounted, and use `sudo`
 ";

@@ -3,6 +3,8 @@
 //! A command line that cannot be meant is refused in one line and a hint ([`Usage`], exit code 2),
 //! whatever clap would print.
 
+mod doctor;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +15,12 @@ use clap::{ArgAction, Parser};
 
 use crate::view::order::{Sort, StatusFilter};
 
+pub use doctor::Doctor;
+
 const AFTER_HELP: &str = "\
+What to put into a bug report, and what to type when nothing works:
+  sudo openrtc-probe doctor [--pid PID]
+
 Exit codes:
   0  it did what was asked (also when the worker ends while attached)
   1  something failed
@@ -124,6 +131,8 @@ impl std::error::Error for Usage {}
 pub enum Typed {
     /// Something to do.
     Run(Box<Cli>),
+    /// Something to examine.
+    Doctor(Doctor),
     /// Help or version, asked for: print it to stdout as it is and exit 0.
     Print(String),
 }
@@ -134,8 +143,20 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    match Cli::try_parse_from(words) {
-        Ok(cli) => Ok(Typed::Run(Box::new(cli))),
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    // A command of its own: none of the flags above mean anything to it, nor its to them.
+    if let [_, command, rest @ ..] = words.as_slice()
+        && command == doctor::COMMAND
+    {
+        return typed(Doctor::try_parse_from(doctor::words(rest)), Typed::Doctor);
+    }
+    typed(Cli::try_parse_from(words), |cli| Typed::Run(Box::new(cli)))
+}
+
+/// What clap made of it, in our words.
+fn typed<C>(parsed: clap::error::Result<C>, meant: impl Fn(C) -> Typed) -> Result<Typed, Usage> {
+    match parsed {
+        Ok(command) => Ok(meant(command)),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
         {

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cli;
 pub mod clock;
 pub mod cpython;
+pub mod doctor;
 pub mod host;
 pub mod model;
 pub mod output;

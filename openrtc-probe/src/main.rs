@@ -12,22 +12,25 @@ use openrtc_probe::{
     run,
 };
 
+const FINE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     match start() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => ExitCode::from(tell(&error)),
     }
 }
 
-fn start() -> anyhow::Result<()> {
+/// Does what was typed; the exit code.
+fn start() -> anyhow::Result<u8> {
     let cli = match cli::parse(env::args_os())? {
         Typed::Run(cli) => *cli,
+        Typed::Doctor(doctor) => return run::examine(&doctor),
         Typed::Print(text) => {
-            return print_line(text.trim_end());
+            return print_line(text.trim_end()).map(|()| FINE);
         }
     };
     let here = Surroundings::new(std::io::stdout().is_terminal(), |name| env::var(name).ok());
@@ -37,6 +40,7 @@ fn start() -> anyhow::Result<()> {
         .build()
         .context("cannot start the event loop")?
         .block_on(run::run(&plan))
+        .map(|()| FINE)
 }
 
 /// Prints the error; its exit code.

@@ -163,7 +163,7 @@ mod tests {
         let words = ["openrtc-probe", "--pid", "42"].into_iter().chain(line.split_whitespace());
         match parse(words)? {
             Typed::Run(cli) => Plan::new(*cli, here),
-            Typed::Print(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         }
     }
 

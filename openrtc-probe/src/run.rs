@@ -18,12 +18,17 @@ use tokio::{
 
 use crate::{
     blocker::Blocker,
+    cli::Doctor,
     clock,
+    doctor::{self, Wanted},
     model::Stall,
-    output::{Output, Wish},
+    output::{Output, Wish, print_line},
     plan::{Plan, View},
     profiler::{self, Profiler, Target, Verdict},
-    view::top::{Press, events},
+    view::{
+        self,
+        top::{Press, events},
+    },
 };
 
 /// Memory is walked, and what ended is cleared away, at most this often.
@@ -59,6 +64,18 @@ pub async fn run(plan: &Plan) -> Result<()> {
         eprintln!("pairing: {}", profiler.pairing());
     }
     ended
+}
+
+/// Examines this host, and the worker if one was named, and prints the report; its exit code.
+pub fn examine(typed: &Doctor) -> Result<u8> {
+    let wanted = Wanted {
+        pid: typed.pid.map(u32::cast_signed),
+        vars: [typed.session_var.clone(), typed.agent_var.clone(), typed.tenant_var.clone()],
+    };
+    let report = doctor::examine(&wanted, clock::now)?;
+    let text = if typed.json { view::doctor::json(&report) } else { view::doctor::text(&report) };
+    print_line(text.trim_end())?;
+    Ok(report.exit_code())
 }
 
 fn target(plan: &Plan) -> Target {

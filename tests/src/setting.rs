@@ -143,6 +143,12 @@ impl Setting {
         Ok(())
     }
 
+    /// Where an interpreter's executable is, from anywhere.
+    pub fn python(&self, interpreter: &Interpreter) -> Result<PathBuf> {
+        let python = self.workspace.join(&interpreter.python);
+        std::path::absolute(&python).with_context(|| format!("where is {}?", python.display()))
+    }
+
     /// A fixture worker, with its arguments split at spaces. An interpreter in a root runs it as in a
     /// container.
     pub fn fixture(&self, interpreter: &Interpreter, words: &str) -> Command {

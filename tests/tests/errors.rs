@@ -8,7 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use openrtc_tests::{
-    kernel, say,
+    kernel,
+    probe::PATIENCE,
+    process::Program,
+    say,
     setting::{Loop, Setting},
     worker::Worker,
 };
@@ -117,6 +120,66 @@ fn becomes_a_zombie(pid: i32) -> Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     anyhow::bail!("process {pid} does not end")
+}
+
+/// In a pid namespace of its own, with this one's `/proc`: says an id that nobody has here, and keeps it
+/// until its standard input ends.
+const INSIDE: &str = r#"
+import os, sys
+while True:
+    child = os.fork()
+    if child == 0:
+        if os.path.exists("/proc/%d" % os.getpid()):
+            os._exit(0)
+        print(os.getpid(), flush=True)
+        sys.stdin.read()
+        os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        break
+"#;
+
+/// What `docker exec` shows is no id of the host's; whose it is, is told.
+#[test]
+fn the_id_of_a_container_is_told_by_the_host_s() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork"]).arg(setting.python(setting.usual())?).args(["-c", INSIDE]);
+    let mut container = Program::start("the container", &mut command)?;
+    let inside: i32 = container.next(PATIENCE)?.text.trim().parse()?;
+    let here = outside(inside)?;
+    let words = [
+        format!("no process has the id {inside}"),
+        format!("{inside} is the id that process {here} has in its own container"),
+    ];
+    let words = words.each_ref().map(String::as_str);
+    fails(setting.probe(inside, ""), FAILED_USAGE, &words, &format!("--pid {here}"))?;
+    // That one exists, and can be looked at: it is a Python without asyncio.
+    let output = setting.probe(here, "--once").stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!said.contains("no process"), "{said}");
+    container.close_stdin();
+    Ok(())
+}
+
+/// The id here of the process that has this one inside.
+fn outside(inside: i32) -> Result<i32> {
+    let ids = fs::read_dir("/proc")?.flatten().filter_map(|entry| {
+        let here: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        (ids.split_whitespace().nth(1)? == inside.to_string()).then_some(here)
+    });
+    ids.into_iter().next().with_context(|| format!("nobody has the id {inside} inside"))
+}
+
+/// There the kernel's ids are not ours: nothing would be seen, so nothing is attached.
+#[test]
+fn a_probe_in_a_container_s_pid_namespace_is_refused() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc"]).arg(setting.probe_file());
+    command.args(["--pid", "1"]);
+    fails(command, FAILED_HOST, &["pid namespace of its own"], "--pid=host")
 }
 
 /// Too old ones are refused by their version.

@@ -12,8 +12,10 @@ mod kernel_layout;
 mod read;
 mod reap;
 mod shared;
+mod trial;
 mod wire;
 
 pub use attach::{CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
 pub use kernel_layout::kernel_layout;
 pub use reap::Reaper;
+pub use trial::{Trial, trial};

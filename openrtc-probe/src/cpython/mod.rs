@@ -133,6 +133,11 @@ impl<M: ReadMemory> Python<M> {
         self.version
     }
 
+    /// Where its structs' fields stand; proved when it was opened.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// What the kernel side needs to know of it.
     pub fn kernel_layout(&self) -> PyLayout {
         self.shared

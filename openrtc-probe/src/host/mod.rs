@@ -1,26 +1,24 @@
 //! Facts about this machine, and the pure decision whether the probe can work on it.
 
+mod capability;
+pub mod cgroup;
+mod namespaces;
+pub mod settings;
+pub mod stolen;
+
 use std::{env, fs, path::Path};
 
 use crate::blocker::Blocker;
 
-const CAP_SYS_PTRACE: u32 = 19;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+pub use self::{
+    capability::{CAPABILITIES, Capability, Need},
+    namespaces::{FIRST_PID, FIRST_USER, Namespaces},
+};
 
-/// Capabilities that are needed, what for, and which other one includes them: numbers are those of
-/// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/capability.h>.
-const NEEDED: [(u32, &str, &str, Option<u32>); 3] = [
-    (CAP_BPF, "CAP_BPF", "load programs into the kernel", Some(CAP_SYS_ADMIN)),
-    (
-        CAP_PERFMON,
-        "CAP_PERFMON",
-        "attach them to the worker and the scheduler",
-        Some(CAP_SYS_ADMIN),
-    ),
-    (CAP_SYS_PTRACE, "CAP_SYS_PTRACE", "read the memory of the worker", None),
-];
+/// The kernel's own type information.
+pub const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The device that places user-space probes.
+pub const UPROBES: &str = "/sys/bus/event_source/devices/uprobe";
 
 /// What we looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +31,8 @@ pub struct HostFacts {
     pub has_btf: bool,
     /// Whether the kernel can place user-space probes.
     pub has_uprobes: bool,
+    /// Those that this process is in.
+    pub namespaces: Namespaces,
 }
 
 impl HostFacts {
@@ -48,15 +48,21 @@ impl HostFacts {
             arch: env::consts::ARCH,
             capabilities: effective(&status)
                 .ok_or_else(|| unreadable("it has no line CapEff".into()))?,
-            has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-            has_uprobes: Path::new("/sys/bus/event_source/devices/uprobe").exists(),
+            has_btf: Path::new(BTF).exists(),
+            has_uprobes: Path::new(UPROBES).exists(),
+            namespaces: Namespaces::of("self"),
         })
     }
 
+    /// Whether this process has a capability itself.
+    pub fn holds(&self, number: u32) -> bool {
+        self.capabilities & (1 << number) != 0
+    }
+
     /// Whether this process has a capability, or one that includes it.
-    fn has(&self, capability: u32, or: Option<u32>) -> bool {
-        let bit = |number: u32| self.capabilities & (1 << number) != 0;
-        bit(capability) || or.is_some_and(bit)
+    pub fn has(&self, capability: &Capability) -> bool {
+        self.holds(capability.number)
+            || capability.included_in.is_some_and(|number| self.holds(number))
     }
 }
 
@@ -78,19 +84,23 @@ pub fn blockers(facts: &HostFacts) -> Vec<Blocker> {
     if !facts.has_uprobes {
         found.push(Blocker::NoUprobes);
     }
-    let missing = NEEDED.iter().filter(|(number, .., or)| !facts.has(*number, *or));
-    found.extend(
-        missing.map(|&(_, name, needed_for, _)| Blocker::MissingCapability { name, needed_for }),
-    );
+    found.extend(namespaces::blockers(&facts.namespaces));
+    let needed = CAPABILITIES.iter().filter(|capability| capability.need == Need::Always);
+    let missing = needed.filter(|capability| !facts.has(capability));
+    found.extend(missing.map(Capability::blocker));
     found
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        capability::{CAP_BPF, CAP_PERFMON, CAP_SYS_ADMIN, CAP_SYS_PTRACE},
+        *,
+    };
 
     fn facts(capabilities: u64) -> HostFacts {
-        HostFacts { arch: "x86_64", capabilities, has_btf: true, has_uprobes: true }
+        let namespaces = Namespaces { pid: Some(FIRST_PID), user: Some(FIRST_USER), mount: None };
+        HostFacts { arch: "x86_64", capabilities, has_btf: true, has_uprobes: true, namespaces }
     }
 
     fn missing(facts: &HostFacts) -> Vec<String> {

@@ -217,7 +217,7 @@ fn rounded_megabytes(bytes: Option<u64>) -> Option<f64> {
 }
 
 /// The value on one line.
-fn line<T: Serialize>(value: &T, capacity: usize) -> String {
+pub(super) fn line<T: Serialize>(value: &T, capacity: usize) -> String {
     let mut out = Vec::with_capacity(capacity);
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping));
     // Memory takes every write and all keys are strings: there is nothing left that could fail.

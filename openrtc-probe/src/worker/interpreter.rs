@@ -54,10 +54,21 @@ pub struct Interpreter {
     pub loops: Loops,
 }
 
+/// What an interpreter is, whether or not it can be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its file, as the worker's mount namespace names it; ` (deleted)` may follow.
+    pub path: PathBuf,
+    /// The path that names that very file to the kernel.
+    pub attach_path: PathBuf,
+    /// Its version.
+    pub version: Version,
+}
+
 /// Which implementations of event loops are loaded, whether or not one runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loops {
-    /// The accelerator of the standard library's `asyncio`.
+    /// The accelerator of the standard library's `asyncio`; always, where it is part of the interpreter.
     pub asyncio: bool,
     /// uvloop.
     pub uvloop: bool,
@@ -107,6 +118,7 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     let (segment, bytes) = found.text(&functions)?;
     let code = MachineCode { bytes: &bytes, addr: segment.addr };
     let sites = site::choose(code, FileOffset(segment.offset), &functions)?;
+    let loops = loops(&mappings, &found.binary);
     let changes_are_seen = found.changes_are_seen(code, &functions, addresses.context_var_type);
     Ok(Interpreter {
         path: found.binary.path,
@@ -117,18 +129,35 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
         addresses,
         sites,
         changes_are_seen,
-        loops: loops(&mappings),
+        loops,
     })
 }
 
-fn loops(mappings: &[Mapping]) -> Loops {
+/// Says which interpreter is in `worker`.
+pub fn identify(worker: &Worker) -> Result<Identity, Blocker> {
+    let mappings = binary::executables(worker)?;
+    refuse_pypy(worker, &mappings)?;
+    let binary = find_binary(worker, &mappings)?;
+    let memory = LiveMemory::new(worker.pid());
+    let found = Found { worker, binary, memory: &memory };
+    let version = match found.exported_version()? {
+        Some(version) => version,
+        None => found.unexported_version(&found.addresses()?)?,
+    };
+    Ok(Identity { path: found.binary.path, attach_path: found.binary.open_path, version })
+}
+
+fn loops(mappings: &[Mapping], interpreter: &Binary) -> Loops {
     let any = |start: &str, folder: &str| {
         mappings.iter().any(|mapping| {
             let in_folder = mapping.path.parent().is_some_and(|parent| parent.ends_with(folder));
             mapping.file_name().starts_with(start) && in_folder
         })
     };
-    Loops { asyncio: any("_asyncio.", "lib-dynload"), uvloop: any("loop.", "uvloop") }
+    Loops {
+        asyncio: any("_asyncio.", "lib-dynload") || interpreter.section(ASYNCIO_DEBUG).is_some(),
+        uvloop: any("loop.", "uvloop"),
+    }
 }
 
 fn refuse_pypy(worker: &Worker, mappings: &[Mapping]) -> Result<(), Blocker> {

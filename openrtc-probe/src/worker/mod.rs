@@ -5,6 +5,7 @@
 //! written to the worker, and it is never signalled, stopped or traced.
 
 mod binary;
+mod container;
 mod flow;
 mod interpreter;
 mod reach;
@@ -31,7 +32,7 @@ use crate::{
 
 pub use self::{
     binary::{ElfAddr, FileOffset},
-    interpreter::{Interpreter, Loops},
+    interpreter::{Identity, Interpreter, Loops},
     register::Register,
     site::{Site, SiteKind},
 };
@@ -72,7 +73,7 @@ impl Worker {
     /// A [`Blocker`] that says why the id names no process that can be looked at.
     pub fn open(pid: i32) -> Result<Self, Blocker> {
         let process = Process::new(pid).map_err(|why| match why {
-            ProcError::NotFound(_) => Blocker::NoSuchProcess { pid },
+            ProcError::NotFound(_) => container::nobody_or_inside(pid),
             why => unreadable(pid, "", &why),
         })?;
         let status = process.status().map_err(|why| gone_or(pid, "status", &why))?;
@@ -105,6 +106,21 @@ impl Worker {
     /// Its effective user.
     pub fn uid(&self) -> u32 {
         self.uid
+    }
+
+    /// The name of that user, or its number where it has none here.
+    pub fn user(&self) -> String {
+        user_name(Uid::from_raw(self.uid))
+    }
+
+    /// Its ids, from our pid namespace inwards.
+    pub fn ns_pids(&self) -> &[i32] {
+        &self.ns_pids
+    }
+
+    /// Its state as `/proc` writes it: `R`, `S`, `D`, ...; `None` where it is gone.
+    pub fn state(&self) -> Option<char> {
+        self.process.stat().ok().map(|stat| stat.state)
     }
 
     /// When it began: nanoseconds of `CLOCK_BOOTTIME`, which is what `/proc` counts in.
@@ -178,6 +194,14 @@ impl Worker {
         interpreter::find(self)
     }
 
+    /// Says which interpreter it is, also where it is none that we can probe.
+    ///
+    /// # Errors
+    /// A [`Blocker`] that says why there is none, or why it cannot be told.
+    pub fn identify(&self) -> Result<Identity, Blocker> {
+        interpreter::identify(self)
+    }
+
     /// A thread's id in its own pid namespace: the same as ours unless it lives in an inner one.
     fn ns_tid(&self, task: &procfs::process::Task) -> Option<NsTid> {
         let inner = if self.ns_pids.len() > 1 {
@@ -224,8 +248,12 @@ fn denied(pid: i32, uid: u32) -> Blocker {
         let needed_for = "read the memory of the worker";
         return Blocker::MissingCapability { name: "CAP_SYS_PTRACE", needed_for };
     }
+    Blocker::OtherUser { pid, user: user_name(uid) }
+}
+
+fn user_name(uid: Uid) -> String {
     let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
-    Blocker::OtherUser { pid, user: name.unwrap_or_else(|| uid.to_string()) }
+    name.unwrap_or_else(|| uid.to_string())
 }
 
 #[cfg(test)]

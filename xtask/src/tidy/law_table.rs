@@ -76,8 +76,8 @@ pub const ROOMS: &[Room] = &[
             "tokio",
         ],
         rooms: &[
-            "blocker", "bpf", "cli", "clock", "cpython", "host", "model", "output", "plan",
-            "profiler", "serve", "view", "worker",
+            "blocker", "bpf", "cli", "clock", "cpython", "doctor", "host", "model", "output",
+            "plan", "profiler", "serve", "view", "worker",
         ],
         has_clock: true,
         ..ROOM
@@ -149,6 +149,12 @@ pub const ROOMS: &[Room] = &[
         rooms: &["blocker", "bpf", "cpython", "host", "model", "worker"],
         ..ROOM
     },
+    Room {
+        path: "doctor",
+        crates: &["anyhow", "rustix"],
+        rooms: &["blocker", "bpf", "cpython", "host", "model", "profiler", "worker"],
+        ..ROOM
+    },
     Room { path: "model", crates: &["openrtc_common"], without: IO, ..ROOM },
     Room {
         path: "view",
@@ -165,6 +171,7 @@ pub const ROOMS: &[Room] = &[
         without: IO_BUT_STREAMS,
         ..ROOM
     },
+    Room { path: "view/doctor", crates: &["serde"], rooms: &["doctor"], without: IO, ..ROOM },
     Room {
         path: "view/openrtc",
         crates: &["anyhow", "jiff", "serde", "serde_json", "thiserror"],
