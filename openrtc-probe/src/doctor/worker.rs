@@ -131,11 +131,13 @@ fn sites(interpreter: &Interpreter) -> Vec<Check> {
     let mut checks: Vec<_> = OF_SITES
         .iter()
         .filter_map(|(kind, id)| {
-            let site = interpreter.sites.iter().find(|site| site.kind == *kind)?;
+            let mut sites = interpreter.sites.iter().filter(|site| site.kind == *kind);
+            let site = sites.next()?;
             let registers: Vec<_> = site.registers.iter().map(ToString::to_string).collect();
             let (address, instruction) = (site.address, &site.instruction);
             let found = format!("{address}: {instruction}; in {}", registers.join(", "));
-            Some(Check::ok(id, found))
+            let others = sites.map(|site| format!("; also {}", site.address));
+            Some(Check::ok(id, others.fold(found, |found, other| found + &other)))
         })
         .collect();
     checks.push(if interpreter.changes_are_seen {

@@ -155,9 +155,13 @@ fn registers(interpreter: &Interpreter) -> SiteRegisters {
 
 /// The sites in the order in which they are attached.
 pub fn site_points(interpreter: &Interpreter) -> Vec<SitePoint> {
-    let points = PROGRAMS.iter().filter_map(|(kind, program)| {
-        let site = interpreter.sites.iter().find(|site| site.kind == *kind)?;
-        Some(SitePoint { program, path: interpreter.attach_path.clone(), offset: site.offset.0 })
+    let points = PROGRAMS.iter().flat_map(|(kind, program)| {
+        let sites = interpreter.sites.iter().filter(|site| site.kind == *kind);
+        sites.map(|site| SitePoint {
+            program,
+            path: interpreter.attach_path.clone(),
+            offset: site.offset.0,
+        })
     });
     points.collect()
 }

@@ -11,11 +11,12 @@ use std::{
     path::PathBuf,
 };
 
+use gimli::{BaseAddresses, EhFrameHdr, LittleEndian};
 use nix::libc;
 use object::{
     Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, ObjectSymbolTable as _,
     ReadCache, RelocationTarget,
-    elf::{EM_X86_64, PF_W, PF_X, PT_LOAD},
+    elf::{EM_X86_64, PF_W, PF_X, PT_GNU_EH_FRAME, PT_LOAD},
     read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
 };
 use procfs::process::{MMPermissions, MMapPath};
@@ -32,6 +33,8 @@ const MAX_FILES: usize = 512;
 const MAX_SYMBOLS: usize = 1 << 20;
 /// Dynamic relocations of one file that are looked at.
 const MAX_RELOCATIONS: usize = 1 << 20;
+/// Bytes of the list of functions of one file that are read.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Bytes of code that are read of one file.
 const MAX_CODE_BYTES: u64 = 256 << 20;
 
@@ -131,6 +134,8 @@ pub struct Binary {
     /// Its loaded parts.
     pub segments: Vec<Segment>,
     file: File,
+    /// Where the file lists its functions: address, place in the file and bytes.
+    frame_index: Option<(u64, u64, u64)>,
     /// What is added to an address of the file when it is loaded.
     bias: u64,
     symbols: Symbols,
@@ -150,10 +155,12 @@ impl Binary {
         wanted: &[&'static str],
     ) -> Result<Option<Self>, Blocker> {
         let (open_path, file) = open_exact(worker, mapping)?;
-        let Some((segments, symbols, slots)) = parse(&file, wanted) else { return Ok(None) };
+        let Some(Parsed { segments, symbols, slots, frame_index }) = parse(&file, wanted) else {
+            return Ok(None);
+        };
         let Some(bias) = bias(mapping, &segments) else { return Ok(None) };
         let path = mapping.path.clone();
-        Ok(Some(Self { open_path, path, segments, file, bias, symbols, slots }))
+        Ok(Some(Self { open_path, path, segments, file, frame_index, bias, symbols, slots }))
     }
 
     /// The address of a symbol that this file defines for others.
@@ -183,6 +190,24 @@ impl Binary {
         let elf = ElfFile64::<Endianness, _>::parse(&cache).ok()?;
         let address = elf.section_by_name(name)?.address();
         (address != 0).then(|| self.remote(ElfAddr(address)))
+    }
+
+    /// Where its functions begin, in ascending order: from the index for unwinding, which is loaded and
+    /// so survives stripping. Parts that the compiler split off count as functions.
+    pub fn function_starts(&self) -> Option<Vec<ElfAddr>> {
+        let (addr, offset, length) = self.frame_index.filter(|index| index.2 <= MAX_INDEX_BYTES)?;
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact_at(&mut bytes, offset).ok()?;
+        let bases = BaseAddresses::default().set_eh_frame_hdr(addr);
+        let index = EhFrameHdr::new(&bytes, LittleEndian).parse(&bases, 8).ok()?;
+        let mut starts = Vec::new();
+        let table = index.table()?;
+        let mut entries = table.iter(&bases);
+        while let Some((start, _)) = entries.next().ok()? {
+            starts.push(ElfAddr(start.direct().ok()?));
+        }
+        starts.sort_unstable();
+        Some(starts)
     }
 
     fn code_segment(&self, addr: ElfAddr) -> Option<&Segment> {
@@ -228,7 +253,13 @@ fn open_exact(worker: &Worker, mapping: &Mapping) -> Result<(PathBuf, File), Blo
 
 type Symbols = HashMap<&'static str, ElfAddr>;
 
-type Parsed = (Vec<Segment>, Symbols, HashMap<ElfAddr, ElfAddr>);
+/// What a file tells of itself; see [`Binary`].
+struct Parsed {
+    segments: Vec<Segment>,
+    symbols: Symbols,
+    slots: HashMap<ElfAddr, ElfAddr>,
+    frame_index: Option<(u64, u64, u64)>,
+}
 
 fn parse(file: &File, wanted: &[&'static str]) -> Option<Parsed> {
     let cache = ReadCache::new(file);
@@ -260,7 +291,9 @@ fn parse(file: &File, wanted: &[&'static str]) -> Option<Parsed> {
         })
         .collect();
     let slots = slots(&elf, &symbols);
-    Some((segments, symbols, slots))
+    let index = elf.elf_program_headers().iter().find(|h| h.p_type(endian) == PT_GNU_EH_FRAME);
+    let frame_index = index.map(|h| (h.p_vaddr(endian), h.p_offset(endian), h.p_filesz(endian)));
+    Some(Parsed { segments, symbols, slots, frame_index })
 }
 
 /// The words through which the file calls symbols that it defines itself (`R_X86_64_JUMP_SLOT`,

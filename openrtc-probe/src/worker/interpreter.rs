@@ -45,7 +45,7 @@ pub struct Interpreter {
     pub published: Published,
     /// Where its own objects stand.
     pub addresses: Addresses,
-    /// The instructions to probe, in the order of [`super::SiteKind::ALL`].
+    /// The instructions to probe, of each [`super::SiteKind`] one or more.
     pub sites: Vec<Site>,
     /// Whether `ContextVar.set` and `ContextVar.reset` are known to pass the sites at
     /// `PyContextVar_Set` and `PyContextVar_Reset`, which a compiler could have inlined.
@@ -117,7 +117,8 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     let functions = found.functions(addresses.context_type)?;
     let (segment, bytes) = found.text(&functions)?;
     let code = MachineCode { bytes: &bytes, addr: segment.addr };
-    let sites = site::choose(code, FileOffset(segment.offset), &functions)?;
+    let starts = found.binary.function_starts().unwrap_or_default();
+    let sites = site::choose(code, FileOffset(segment.offset), &functions, &starts)?;
     let loops = loops(&mappings, &found.binary);
     let changes_are_seen = found.changes_are_seen(code, &functions, addresses.context_var_type);
     Ok(Interpreter {

@@ -5,6 +5,7 @@
 //! written to the worker, and it is never signalled, stopped or traced.
 
 mod binary;
+mod callers;
 mod container;
 mod flow;
 mod interpreter;

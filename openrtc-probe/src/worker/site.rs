@@ -10,6 +10,7 @@ use crate::blocker::Blocker;
 
 use super::{
     binary::{ElfAddr, FileOffset},
+    callers,
     flow::{Flow, MachineCode, Node, State},
     register::Register,
 };
@@ -88,8 +89,9 @@ pub struct Functions {
     pub var_reset: ElfAddr,
 }
 
-/// The sites of an interpreter, in the order of [`SiteKind::ALL`]; `file_offset` is where the code
-/// begins in its file.
+/// The sites of an interpreter; `file_offset` is where the code begins in its file, `starts` where its
+/// functions do. There is one site of each kind, and more of those of `PyContext_Enter` and
+/// `PyContext_Exit` where the compiler let other functions pass these by.
 ///
 /// # Errors
 /// [`Blocker::SiteRefused`] where one of them cannot be had.
@@ -97,23 +99,34 @@ pub fn choose(
     code: MachineCode<'_>,
     file_offset: FileOffset,
     functions: &Functions,
+    starts: &[ElfAddr],
 ) -> Result<Vec<Site>, Blocker> {
-    let [enter, exit] = boundary(code, functions)
-        .map_err(|why| Blocker::SiteRefused { what: "Context.run".into(), why })?;
-    let straight = |kind: SiteKind, entry, arguments| {
-        let refused = |why| Blocker::SiteRefused { what: kind.name().into(), why };
-        first_fit(code, entry, arguments).map(|found| (kind, found)).map_err(refused)
+    let refused = |what: &str| {
+        let what = what.to_owned();
+        move |why| Blocker::SiteRefused { what, why }
     };
-    let found = [
-        (SiteKind::RunEnter, enter),
-        (SiteKind::RunExit, exit),
-        straight(SiteKind::ContextEnter, functions.context_enter, 1)?,
-        straight(SiteKind::ContextExit, functions.context_exit, 1)?,
-        straight(SiteKind::VarSet, functions.var_set, 2)?,
-        straight(SiteKind::VarReset, functions.var_reset, 2)?,
+    let run = Flow::of(code, functions.context_run).map_err(refused("Context.run"))?;
+    let [enter, exit] = boundary(code, &run, functions).map_err(refused("Context.run"))?;
+    let exported = |kind: SiteKind, entry, at: &Found| {
+        let found = every_way(code, entry, (&run, at), starts).map_err(refused(kind.name()))?;
+        Ok(found.into_iter().map(move |found| (kind, found)))
+    };
+    let straight = |kind: SiteKind, entry| {
+        let found = first_fit(code, entry, 2).map_err(refused(kind.name()))?;
+        Ok::<_, Blocker>((kind, found))
+    };
+    let enters = exported(SiteKind::ContextEnter, functions.context_enter, &enter)?;
+    let exits = exported(SiteKind::ContextExit, functions.context_exit, &exit)?;
+    let of_run = [(SiteKind::RunEnter, enter), (SiteKind::RunExit, exit)];
+    let changes = [
+        straight(SiteKind::VarSet, functions.var_set)?,
+        straight(SiteKind::VarReset, functions.var_reset)?,
     ];
-    let sites: Vec<_> = found
+    let sites: Vec<_> = of_run
         .into_iter()
+        .chain(enters)
+        .chain(exits)
+        .chain(changes)
         .map(|(kind, Found { address, instruction, registers })| {
             let offset = FileOffset(address.0 - code.addr + file_offset.0);
             Site { kind, address, offset, instruction, registers }
@@ -121,6 +134,39 @@ pub fn choose(
         .collect();
     distinct(&sites)?;
     Ok(sites)
+}
+
+/// Where a context is entered (or left) otherwise than by `Context.run`, which does it at `here`: in the
+/// exported function at `entry`.
+///
+/// Where the compiler kept a function of its own for it, which both of them call, any other function of
+/// the interpreter may call that too: the first step of an eager task does, where `_asyncio` is part of
+/// the interpreter. Then all of these calls are the sites, and each has the context as its second
+/// argument, as the one at `here` has.
+fn every_way(
+    code: MachineCode<'_>,
+    entry: ElfAddr,
+    (run, here): (&Flow, &Found),
+    starts: &[ElfAddr],
+) -> Result<Vec<Found>, String> {
+    let called = code.decode(here.address)?;
+    if called.flow_control() != FlowControl::Call {
+        return Ok(vec![first_fit(code, entry, 1)?]);
+    }
+    let (flow, target) = (Flow::of(code, entry)?, ElfAddr(called.near_branch_target()));
+    let mut ways = callers::of(code, target, starts, &[run, &flow])?;
+    ways.retain(|way| *way != here.address);
+    if !ways.iter().any(|way| flow.nodes.contains_key(way)) {
+        if ways.is_empty() {
+            return Ok(vec![first_fit(code, entry, 1)?]);
+        }
+        return Err(format!("{target} is called from elsewhere, but not from {entry}"));
+    }
+    let site = |address: ElfAddr| {
+        let instruction = code.decode(address)?.to_string();
+        Ok(Found { address, instruction, registers: here.registers.clone() })
+    };
+    ways.into_iter().map(site).collect()
 }
 
 /// One instruction with two meanings would count everything twice.
@@ -169,8 +215,11 @@ fn first_fit(code: MachineCode<'_>, entry: ElfAddr, arguments: u8) -> Result<Fou
 }
 
 /// The two instructions where `Context.run` enters and leaves its context.
-fn boundary(code: MachineCode<'_>, functions: &Functions) -> Result<[Found; 2], String> {
-    let flow = Flow::of(code, functions.context_run)?;
+fn boundary(
+    code: MachineCode<'_>,
+    flow: &Flow,
+    functions: &Functions,
+) -> Result<[Found; 2], String> {
     let found: Vec<Found> = flow
         .nodes
         .iter()
@@ -186,7 +235,7 @@ fn boundary(code: MachineCode<'_>, functions: &Functions) -> Result<[Found; 2], 
     let Ok([one, two]) = <[Found; 2]>::try_from(found) else {
         return Err(format!("it enters and leaves its context at 2 places, found: {}", seen()));
     };
-    let [enter, exit] = order(&flow, one, two).map_err(|why| format!("{why}: {}", seen()))?;
+    let [enter, exit] = order(flow, one, two).map_err(|why| format!("{why}: {}", seen()))?;
     for site in [&enter, &exit] {
         let target = ElfAddr(code.decode(site.address)?.near_branch_target());
         if [functions.context_enter, functions.context_exit].contains(&target) {

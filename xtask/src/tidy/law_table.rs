@@ -109,6 +109,7 @@ pub const ROOMS: &[Room] = &[
         crates: &[
             "anyhow",
             "bytemuck",
+            "gimli",
             "iced_x86",
             "log",
             "nix",

@@ -88,7 +88,8 @@ fn boundary_of(asm: Asm) -> Result<[Found; 2], String> {
         var_set: ElfAddr(BASE + 0x520),
         var_reset: ElfAddr(BASE + 0x530),
     };
-    boundary(MachineCode { bytes: &bytes, addr: BASE }, &functions)
+    let code = MachineCode { bytes: &bytes, addr: BASE };
+    boundary(code, &Flow::of(code, functions.context_run)?, &functions)
 }
 
 fn first_fit_of(asm: Asm, arguments: u8) -> Result<(u64, String), String> {
@@ -375,12 +376,56 @@ fn all_sites_are_chosen_with_their_places_in_the_file() {
         var_reset: function(0x530, &[PUSH_R12, RET]),
     };
     let code = MachineCode { bytes: &bytes, addr: BASE };
-    let sites = choose(code, OFFSET, &functions).unwrap();
+    let sites = choose(code, OFFSET, &functions, &[]).unwrap();
     let kinds: Vec<_> = sites.iter().map(|site| site.kind).collect();
     assert_eq!(kinds, SiteKind::ALL);
     let offsets: Vec<_> = sites.iter().map(|site| site.offset.0).collect();
     assert_eq!(offsets, [0x40a, 0x423, 0x900, 0x910, 0x924, 0x930]);
     let same = Functions { context_exit: functions.context_enter, ..functions };
-    let why = choose(code, OFFSET, &same).unwrap_err().to_string();
+    let why = choose(code, OFFSET, &same, &[]).unwrap_err().to_string();
     assert!(why.ends_with("its site 0x1500 is also that of PyContext_Exit"), "{why}");
+}
+
+/// Where the compiler kept a function that enters, `PyContext_Enter` only leads to it, and so does
+/// whatever else enters contexts: all of these are sites, and the call in `Context.run` stays its own.
+#[test]
+fn every_way_past_the_exported_functions_is_a_site() {
+    let jump = |from: u64, to: u64| {
+        [&[0xe9][..], &(to.wrapping_sub(from + 5) as u32).to_le_bytes()].concat()
+    };
+    let call = |from: u64, to: u64| {
+        [&[0xe8][..], &(to.wrapping_sub(from + 5) as u32).to_le_bytes()].concat()
+    };
+    let mut bytes = called().done();
+    let mut function = |at: usize, code: &[&[u8]]| {
+        bytes.resize(at, 0x90);
+        bytes.extend(code.concat());
+        ElfAddr(BASE + at as u64)
+    };
+    function(0x400, &[RET]);
+    function(0x410, &[RET]);
+    let functions = Functions {
+        context_run: ElfAddr(BASE),
+        context_enter: function(0x500, &[&jump(BASE + 0x500, ENTER_IMPL)]),
+        context_exit: function(0x510, &[&jump(BASE + 0x510, EXIT_IMPL)]),
+        var_set: function(0x520, &[PUSH_R12, RET]),
+        var_reset: function(0x530, &[PUSH_R12, RET]),
+    };
+    let eager = function(
+        0x600,
+        &[PUSH_RBX, &call(BASE + 0x601, ENTER_IMPL), &call(BASE + 0x606, EXIT_IMPL), RET],
+    );
+    let code = MachineCode { bytes: &bytes, addr: BASE };
+    let sites = choose(code, OFFSET, &functions, &[ElfAddr(BASE), eager]).unwrap();
+    let of = |kind: SiteKind| -> Vec<u64> {
+        let sites = sites.iter().filter(|site| site.kind == kind);
+        sites.map(|site| site.address.0 - BASE).collect()
+    };
+    assert_eq!(of(SiteKind::ContextEnter), [0x500, 0x601]);
+    assert_eq!(of(SiteKind::ContextExit), [0x510, 0x606]);
+    assert_eq!(of(SiteKind::RunEnter).len(), 1);
+    let context = |site: &&Site| site.kind == SiteKind::ContextEnter;
+    assert!(sites.iter().filter(context).all(|s| s.registers == sites[0].registers), "{sites:?}");
+    let why = choose(code, OFFSET, &functions, &[]).unwrap_err().to_string();
+    assert!(why.contains("0x1601 is in no function that is known"), "{why}");
 }
