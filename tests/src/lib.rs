@@ -12,6 +12,7 @@
 //! | [`probe`] | the daemon, attached |
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
+//! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |
 //! | [`kernel`] | the kernel's own list of programs, maps and links |
@@ -31,6 +32,7 @@ pub mod field;
 pub mod interpreter;
 pub mod kernel;
 pub mod layouts;
+pub mod matrix;
 pub mod probe;
 pub mod process;
 pub mod said;

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: `host` needs no privilege, `kernel` drives the real daemon against real
-//! workers, as root.
+//! `cargo xtask test`: `host` needs no privilege; `kernel` drives the real daemon against real
+//! workers, and `matrix` does so on every interpreter and loop, both as root.
 
 use std::time::Instant;
 
@@ -7,8 +7,10 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::{
-    build_ebpf, cargo, daemon, root, setup_python,
+    build_ebpf, cargo, daemon, root,
+    setup_python::{self, Roots},
     step::{self, say},
+    tool,
     toolchain::Toolchain,
     workspace::Workspace,
 };
@@ -30,6 +32,8 @@ enum Suite {
     Host,
     /// As root, on a kernel with BPF
     Kernel,
+    /// As root: a table of every interpreter and loop; names select its lines
+    Matrix,
 }
 
 /// Runs what was asked for.
@@ -38,17 +42,24 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     match args.suite {
         Some(Suite::Host) => host(workspace, &args.filter)?,
         Some(Suite::Kernel) => kernel(workspace, &args.filter)?,
+        Some(Suite::Matrix) => matrix(workspace, &args.filter)?,
         None => {
             // Said now, not after the host's tests.
             root::check()?;
             host(workspace, &args.filter)?;
             kernel(workspace, &args.filter)?;
+            if args.filter.is_empty() {
+                matrix(workspace, &[])?;
+            } else {
+                say("the matrix is not run: it has no tests to select by name");
+            }
         }
     }
     let what = match args.suite {
         Some(Suite::Host) => "the host tests",
         Some(Suite::Kernel) => "the kernel tests",
-        None => "the host and kernel tests",
+        Some(Suite::Matrix) => "the matrix",
+        None => "all tests",
     };
     say(&format!("{what} passed in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(())
@@ -70,7 +81,7 @@ fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
     root::check()?;
     let built = daemon::build(workspace, &[])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
-    let interpreters = setup_python::run(workspace, setup_python::Roots::Make)?;
+    let interpreters = setup_python::run(workspace, Roots::Make)?;
     let mut cargo = cargo::host(workspace);
     cargo
         // All of what is wrong, not only the first: a run takes minutes.
@@ -83,4 +94,10 @@ fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
         cargo.env(cargo::runner_variable(&host), "sudo -E");
     }
     step::run("kernel tests", &mut cargo)
+}
+
+/// A program, not tests: its table is what there is to see.
+fn matrix(workspace: &Workspace, words: &[String]) -> Result<()> {
+    let mut matrix = tool::command(workspace, Roots::Make, "test-matrix")?;
+    step::run("matrix", matrix.args(words))
 }

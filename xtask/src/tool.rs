@@ -1,7 +1,10 @@
 //! Runs a program of `openrtc-tests`, as root, with all that it needs made before: the daemon and the
 //! interpreters.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode},
+};
 
 use anyhow::Result;
 
@@ -19,6 +22,12 @@ pub fn run(
     program: &str,
     args: &[OsString],
 ) -> Result<ExitCode> {
+    let mut command = command(workspace, roots, program)?;
+    Ok(step::exit_code(step::status(command.args(args))?))
+}
+
+/// Builds it; returns the command that runs it.
+pub fn command(workspace: &Workspace, roots: Roots, program: &str) -> Result<Command> {
     root::check()?;
     let built = daemon::build(workspace, &["openrtc-tests"])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
@@ -26,10 +35,7 @@ pub fn run(
     let interpreters = setup_python::run(workspace, roots)?;
     say(&format!("run {}", workspace.relative(program).display()));
     let mut command = root::command(program);
-    command.args(args).current_dir(workspace.root()).envs(daemon::environment(
-        workspace,
-        probe,
-        &interpreters,
-    ));
-    Ok(step::exit_code(step::status(&mut command)?))
+    let environment = daemon::environment(workspace, probe, &interpreters);
+    command.current_dir(workspace.root()).envs(environment);
+    Ok(command)
 }

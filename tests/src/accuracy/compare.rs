@@ -114,9 +114,22 @@ impl Errors {
     }
 }
 
+/// What a demand is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matter {
+    /// CPU seconds.
+    Cpu,
+    /// Which stalls there were, and whose.
+    Stalls,
+    /// How long they lasted.
+    Durations,
+}
+
 /// One demand and whether it was met.
 #[derive(Debug, Clone)]
 pub struct Verdict {
+    /// What it is about.
+    pub matter: Matter,
     /// In words.
     pub demand: String,
     /// Whether it was met.
@@ -154,6 +167,11 @@ impl Outcome {
     /// Whether all demands were met.
     pub fn passed(&self) -> bool {
         self.failures().is_empty()
+    }
+
+    /// Whether all demands of this kind were met.
+    pub fn meets(&self, matter: Matter) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.pass || verdict.matter != matter)
     }
 
     /// The demands that were not met.
@@ -228,9 +246,10 @@ fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
         (truth_s - slack_s..=truth_s + slack_s + stolen_s).contains(&ours_s)
     };
     let mut counted = outcome.rows.iter().filter(|row| row.truth_s > COUNTED_S);
-    let verdict = |demand: String, pass: bool| Verdict { demand, pass };
+    let verdict = |matter, demand: String, pass| Verdict { matter, demand, pass };
     vec![
         verdict(
+            Matter::Cpu,
             format!(
                 "CPU of each session with over {COUNTED_S} s within {}",
                 percent(session_ratio)
@@ -239,16 +258,26 @@ fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
                 && counted.all(|row| within(row.ours_s, row.truth_s, session_ratio)),
         ),
         verdict(
+            Matter::Cpu,
             format!("CPU of all sessions within {}", percent(total_ratio)),
             outcome.truth_s > 0.0 && within(outcome.ours_s, outcome.truth_s, total_ratio),
         ),
-        verdict("all stalls found".to_owned(), stalls.real > 0 && stalls.found == stalls.real),
-        verdict("all with the right session".to_owned(), stalls.right == stalls.found),
         verdict(
+            Matter::Stalls,
+            "all stalls found".to_owned(),
+            stalls.real > 0 && stalls.found == stalls.real,
+        ),
+        verdict(
+            Matter::Stalls,
+            "all with the right session".to_owned(),
+            stalls.right == stalls.found,
+        ),
+        verdict(
+            Matter::Durations,
             format!("their durations within {duration_ms} ms"),
             stalls.found > 0 && stalls.worst_error_ms <= duration_ms,
         ),
-        verdict("no stall invented".to_owned(), stalls.invented == 0),
+        verdict(Matter::Stalls, "no stall invented".to_owned(), stalls.invented == 0),
     ]
 }
 
@@ -314,6 +343,8 @@ mod tests {
             compare(&accounts(), &Demands::BENCH).verdicts.iter().map(|v| v.pass).collect();
         // No stall happened, so none can have been found: that is a failure of the run.
         assert_eq!(pass, [true, true, false, true, false, true]);
+        let outcome = compare(&accounts(), &Demands::BENCH);
+        assert!(outcome.meets(Matter::Cpu) && !outcome.meets(Matter::Stalls));
         let mut off = accounts();
         off.last_snapshot = snapshot(&[("AJ_1", 1.49), ("AJ_2", 0.6)]);
         let outcome = compare(&off, &Demands::BENCH);

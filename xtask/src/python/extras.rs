@@ -67,26 +67,34 @@ pub fn install(version: Version, pip: impl Fn() -> Command) -> Result<()> {
             }
         }
     }
-    WHEELS.iter().try_for_each(|package| install_wheel(version, package, pip()))
-}
-
-fn install_wheel(version: Version, package: &str, mut pip: Command) -> Result<()> {
-    let output = quiet(pip.args(["--only-binary=:all:", package]))
-        .output()
-        .with_context(|| format!("start {}", pip.get_program().display()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
+    if install_wheels(WHEELS, pip())? {
         return Ok(());
     }
-    if !has_no_wheel(&said) {
-        bail!("pip install {package} failed ({}): {}", output.status, said.trim());
+    for package in WHEELS {
+        if !install_wheels(&[package], pip())? {
+            say(&format!("there is no wheel of {package} for CPython {}", version.short()));
+        }
     }
-    say(&format!("there is no wheel of {package} for CPython {}", version.short()));
     Ok(())
 }
 
+/// Whether there are wheels of all of them.
+fn install_wheels(packages: &[&str], mut pip: Command) -> Result<bool> {
+    let output = quiet(pip.arg("--only-binary=:all:").args(packages))
+        .output()
+        .with_context(|| format!("start {}", pip.get_program().display()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && !has_no_wheel(&said) {
+        let packages = packages.join(" ");
+        bail!("pip install {packages} failed ({}): {}", output.status, said.trim());
+    }
+    Ok(output.status.success())
+}
+
+/// What is imported is compiled then; much of it never is.
 fn quiet(pip: &mut Command) -> &mut Command {
-    pip.args(["--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
+    pip.args(["--quiet", "--no-compile", "--disable-pip-version-check"])
+        .arg("--root-user-action=ignore")
         .stdin(Stdio::null())
 }
 

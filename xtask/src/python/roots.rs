@@ -25,7 +25,7 @@ pub struct Suite {
     pub minors: &'static [u32],
 }
 
-/// The distribution's builds before and after Debian 12's: all stripped, none with a fixed address.
+/// The distribution's builds before and after Debian 12's: stripped, static, at fixed addresses.
 pub const SUITES: &[Suite] = &[
     Suite { name: "bullseye", minors: &[9] },
     Suite { name: "trixie", minors: &[13] },
@@ -75,6 +75,10 @@ pub type Prepared = (String, Result<Ready, Absent>);
 /// if that is asked for, all at once: each waits for the network and the disk most of the time.
 pub fn prepare_all(workspace: &Workspace, make: bool, pip: &Path) -> Result<Vec<Prepared>> {
     let _turn = lock::take(&workspace.python_dir())?;
+    if make && !root::is_root() && root::check().is_ok() {
+        // So that sudo asks for a password once, and not each of the threads.
+        step::status(root::command(Path::new("true")).stdin(Stdio::inherit()))?;
+    }
     let one = |suite: &'static Suite| {
         move || {
             let made = suite.make_once(workspace, make).map_err(|error| format!("{error:#}"));
