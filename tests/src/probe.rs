@@ -1,5 +1,6 @@
 //! The daemon, attached to a worker and printing JSON Lines.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -28,8 +29,12 @@ pub struct Probe {
 impl Probe {
     /// Starts it with `--json` on a process.
     pub fn start(setting: &Setting, pid: i32, words: &str) -> Result<Self> {
-        let mut command = setting.probe(pid, words);
-        let program = Program::start("openrtc-probe", command.arg("--json"))?;
+        Self::start_with(setting.probe(pid, words).arg("--json"))
+    }
+
+    /// Starts it with this command, which has `--json` in it.
+    pub fn start_with(command: &mut Command) -> Result<Self> {
+        let program = Program::start("openrtc-probe", command)?;
         Ok(Self { program, snapshots: Vec::new(), stalls: Vec::new() })
     }
 

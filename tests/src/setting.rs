@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::container::{self, Walls};
 use crate::interpreter::{Missing, Tier, parse_interpreters, parse_missing};
 
+use crate::say;
+
 pub use crate::interpreter::Interpreter;
 
 /// What sets the environment.
@@ -129,7 +131,21 @@ impl Setting {
         newest.unwrap_or(&self.interpreters[0])
     }
 
-    /// Runs `test` on all interpreters of the kernel tests and both loops, and fails with all that went wrong.
+    /// An interpreter in a root, for what is about containers and not about versions; said where there
+    /// is none, and an error in CI.
+    pub fn contained(&self) -> Result<Option<&Interpreter>> {
+        let in_roots = self.interpreters.iter().filter(|found| found.root.is_some());
+        // Those that are like the others: what is new of the newest has its line in the matrix.
+        let found = in_roots.max_by_key(|found| (found.extras.openrtc, found.minor()));
+        ensure!(found.is_some() || !say::in_ci(), "CI=true, and no interpreter is in a root");
+        if found.is_none() {
+            say::not_run("what needs a container", "no Debian root is made");
+        }
+        Ok(found)
+    }
+
+    /// Runs `test` on all interpreters of the kernel tests and both loops, and fails with all that went
+    /// wrong.
     pub fn on_each(&self, mut test: impl FnMut(&Interpreter, Loop) -> Result<()>) -> Result<()> {
         let mut failed = Vec::new();
         for interpreter in self.full() {
@@ -169,7 +185,6 @@ impl Setting {
     /// A fixture worker in the interpreter's root.
     pub fn fixture_behind(&self, walls: Walls, interpreter: &Interpreter, words: &str) -> Command {
         let root = interpreter.root.as_ref();
-        let dir = self.workspace.join(root.map_or(Path::new(""), |root| &root.dir));
         let python_path = root.map(|root| root.python_path.as_str()).unwrap_or_default();
         let start = [
             format!("PYTHONPATH={python_path}"),
@@ -177,7 +192,13 @@ impl Setting {
             format!("{}/{}", container::SHOWN, words.split_whitespace().next().unwrap_or_default()),
         ];
         let rest = words.split_whitespace().skip(1).map(str::to_owned);
-        container::command(walls, &dir, &self.fixtures(), start.into_iter().chain(rest))
+        let words = start.into_iter().chain(rest);
+        container::command(walls, &self.root_of(interpreter), &self.fixtures(), words)
+    }
+
+    fn root_of(&self, interpreter: &Interpreter) -> PathBuf {
+        let dir = interpreter.root.as_ref().map_or(Path::new(""), |root| &root.dir);
+        self.workspace.join(dir)
     }
 
     /// A fixture worker on each of the interpreters that are named, or on all when none is. One that is
@@ -209,6 +230,17 @@ impl Setting {
     /// The daemon's file.
     pub fn probe_file(&self) -> &Path {
         &self.probe
+    }
+
+    /// The daemon in the root of an interpreter, on a process of the host: as in a container that
+    /// shares the host's process ids.
+    pub fn probe_in(&self, interpreter: &Interpreter, pid: i32, words: &str) -> Result<Command> {
+        let folder = self.probe.parent().context("the daemon's folder")?;
+        let name = self.probe.file_name().unwrap_or_default().to_string_lossy();
+        let start = [format!("{}/{name}", container::SHOWN), "--pid".to_owned(), pid.to_string()];
+        let rest = words.split_whitespace().map(str::to_owned);
+        let words = start.into_iter().chain(rest);
+        Ok(container::command(Walls::Root, &self.root_of(interpreter), folder, words))
     }
 
     /// The daemon, on a process, with its other arguments split at spaces.

@@ -84,25 +84,38 @@ fn run(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<Run> 
 #[test]
 fn every_structure_is_charged_to_whom_it_belongs() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
-        let run = run(&setting, interpreter, kind)?;
-        let eager: &[&str] = if interpreter.minor() >= 12 { EAGER } else { &[] };
-        let wrong: Vec<String> = ON_LOOPS
-            .iter()
-            .chain(eager)
-            .filter_map(|id| check_on_loop(&run, id).err())
-            .chain(check_sleep(&run).err())
-            .chain(check_offloaded(&run).err())
-            .chain(check_untagged(&run).err())
-            .chain(check_plain_threads(&run).err())
-            .chain(check_pairing(&run.record, kind).err())
-            .map(|error| format!("{error:#}"))
-            .collect();
-        let stolen_s = run.stolen_s;
-        ensure!(wrong.is_empty(), "({stolen_s:.3} s stolen) {}", wrong.join("; "));
-        ensure!(run.record.last().lost.is_empty(), "lost: {:?}", run.record.last().lost);
-        Ok(())
-    })
+    setting.on_each(|interpreter, kind| check_structure(&setting, interpreter, kind))
+}
+
+/// Where its threads have other ids to themselves than to us.
+#[test]
+fn in_a_container_too() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let Some(interpreter) = setting.contained()? else { return Ok(()) };
+    for kind in Loop::ALL {
+        check_structure(&setting, interpreter, kind).with_context(|| kind.name())?;
+    }
+    Ok(())
+}
+
+fn check_structure(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<()> {
+    let run = run(setting, interpreter, kind)?;
+    let eager: &[&str] = if interpreter.minor() >= 12 { EAGER } else { &[] };
+    let wrong: Vec<String> = ON_LOOPS
+        .iter()
+        .chain(eager)
+        .filter_map(|id| check_on_loop(&run, id).err())
+        .chain(check_sleep(&run).err())
+        .chain(check_offloaded(&run).err())
+        .chain(check_untagged(&run).err())
+        .chain(check_plain_threads(&run).err())
+        .chain(check_pairing(&run.record, kind).err())
+        .map(|error| format!("{error:#}"))
+        .collect();
+    let stolen_s = run.stolen_s;
+    ensure!(wrong.is_empty(), "({stolen_s:.3} s stolen) {}", wrong.join("; "));
+    ensure!(run.record.last().lost.is_empty(), "lost: {:?}", run.record.last().lost);
+    Ok(())
 }
 
 /// A burn's wall time is the session's, whatever the thread did in it; its CPU time too, but for what
