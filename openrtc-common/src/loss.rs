@@ -13,19 +13,17 @@ pub enum Loss {
     ThreadsFull = 2,
     /// A context, or a tag in it, could not be read (page not present): the poll went to `untagged`.
     TagUnreadable = 3,
-    /// The tag variable held something other than a `str` or `None`: the poll went to `untagged`.
-    TagNotText = 4,
     /// The context's variables did not form a map that we know: the poll went to `untagged`.
-    ContextMalformed = 5,
+    ContextMalformed = 4,
     /// More nested `Context.run`s than we follow: their time went to the outer one's session.
-    NestedTooDeep = 6,
+    NestedTooDeep = 5,
     /// A context was left in another order than it was entered (greenlets): its frames were dropped.
-    FramesUnwound = 7,
+    FramesUnwound = 6,
 }
 
 impl Loss {
     /// How many causes there are: the size of the `LOSSES` map.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 7;
 
     /// Every cause, in the order of the map, with the name that views give it.
     pub const NAMES: [(Loss, &'static str); Loss::COUNT] = [
@@ -33,7 +31,6 @@ impl Loss {
         (Loss::SessionsFull, "sessions_full"),
         (Loss::ThreadsFull, "threads_full"),
         (Loss::TagUnreadable, "tag_unreadable"),
-        (Loss::TagNotText, "tag_not_text"),
         (Loss::ContextMalformed, "context_malformed"),
         (Loss::NestedTooDeep, "nested_too_deep"),
         (Loss::FramesUnwound, "frames_unwound"),

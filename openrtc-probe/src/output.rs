@@ -11,7 +11,7 @@ use crate::{
     model::{Snapshot, Stall},
     plan::{Plan, View},
     view::{
-        json, log_line, once,
+        header, json, log_line, once,
         order::Order,
         top::{Action, Live, Palette, Press, Screen, columns, press},
     },
@@ -32,6 +32,8 @@ pub enum Wish {
 pub struct Output {
     view: View,
     order: Order,
+    /// Whether tags that cannot be seen were told of, and are still there.
+    told_elsewhere: bool,
     /// The table's state, in [`View::Table`].
     table: Option<Table>,
 }
@@ -53,7 +55,8 @@ impl Output {
             }),
             _ => None,
         };
-        Ok(Output { view: plan.view, order: plan.order.clone(), table })
+        let order = plan.order.clone();
+        Ok(Output { view: plan.view, order, told_elsewhere: false, table })
     }
 
     /// A stall has passed the threshold, or has ended.
@@ -69,6 +72,7 @@ impl Output {
 
     /// A new picture.
     pub fn picture(&mut self, snapshot: Snapshot) -> Result<()> {
+        self.tell_elsewhere(&snapshot);
         match self.view {
             View::Table => self.show(snapshot),
             View::Once | View::JsonOnce if !snapshot.is_final => Ok(()),
@@ -99,6 +103,17 @@ impl Output {
             }
         }
         table.draw().map(|()| Wish::Nothing)
+    }
+
+    /// Says on standard error that tasks have begun to hold tags that cannot be seen. The table has it
+    /// in its header.
+    fn tell_elsewhere(&mut self, snapshot: &Snapshot) {
+        let are_elsewhere = snapshot.worker.tasks_tagged_elsewhere > 0;
+        if are_elsewhere && !self.told_elsewhere && self.view != View::Table {
+            let notice = header::tag_notice(&snapshot.worker).unwrap_or_default();
+            eprintln!("warning: {notice}");
+        }
+        self.told_elsewhere = are_elsewhere;
     }
 
     fn show(&mut self, snapshot: Snapshot) -> Result<()> {

@@ -69,7 +69,7 @@ fn every_session_is_found_with_its_tasks_and_names() {
         let truth: Value = serde_json::from_str(&recording.facts.truth).unwrap();
         let python = open(&recording, &recording).unwrap_or_else(|| panic!("{name}: no layout"));
         let var = |called| {
-            let found = python.find_var(called).unwrap();
+            let found = python.find_vars(&[called]).unwrap().remove(0);
             assert_eq!(found.len(), 1, "{name}: {called}");
             found[0]
         };
@@ -171,10 +171,10 @@ fn damaged_memory_ends_every_walk() {
             for thread in &threads {
                 let _ = python.entered(thread);
             }
-            let vars = python.find_var("openrtc_session_id").unwrap_or_default();
+            let vars = python.find_vars(&["openrtc_session_id"]).unwrap_or_default();
             let tasks = python.tasks().unwrap_or_default();
             let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
-            for var in vars {
+            for var in vars.into_iter().flatten() {
                 let _ = python.values(&contexts, var);
             }
         }

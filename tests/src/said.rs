@@ -47,6 +47,8 @@ pub struct Session {
     pub status: String,
     /// Whether the id was longer than what is kept.
     pub is_cut: bool,
+    /// The type of the tag's value.
+    pub id_type: Option<String>,
 }
 
 /// The worker as a whole.
@@ -70,6 +72,10 @@ pub struct Worker {
     pub accounted_pct: Option<f64>,
     /// Whether the session variable has been found.
     pub session_var_found: bool,
+    /// Variables of its name.
+    pub session_vars: i64,
+    /// Tasks that hold an id in one that is not followed.
+    pub tasks_tagged_elsewhere: i64,
 }
 
 /// One picture.
@@ -203,6 +209,8 @@ fn worker(object: &Value) -> Result<Worker> {
         ended_sessions_s: object["ended_sessions_cpu_seconds"].as_f64().unwrap_or(0.0),
         accounted_pct: object["accounted_pct"].as_f64(),
         session_var_found: field::flag(object, "session_var_found"),
+        session_vars: object["session_vars"].as_i64().unwrap_or(0),
+        tasks_tagged_elsewhere: object["tasks_tagged_elsewhere"].as_i64().unwrap_or(0),
     })
 }
 
@@ -216,6 +224,7 @@ fn session(object: &Value) -> Result<Session> {
         usage: usage(object)?,
         status: field::text(object, "status")?,
         is_cut: field::flag(object, "session_id_is_cut"),
+        id_type: field::maybe_text(object, "session_id_type"),
     })
 }
 

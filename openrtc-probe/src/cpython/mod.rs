@@ -171,9 +171,9 @@ impl<M: ReadMemory> Python<M> {
         thread::entered(&self.objects(&self.memory), thread.state, thread.ns_tid)
     }
 
-    /// Every context variable called `name`, by address; empty while there is none.
-    pub fn find_var(&self, name: &str) -> Result<Vec<VarAt>, WalkError> {
-        self.retry(|objects| var::find(objects, name))
+    /// Every context variable of each of `names`, by address.
+    pub fn find_vars(&self, names: &[&str]) -> Result<Vec<Vec<VarAt>>, WalkError> {
+        self.retry(|objects| var::find(objects, names))
     }
 
     /// Every pending task of the C implementation, idle ones too; none before asyncio is imported.
@@ -182,7 +182,21 @@ impl<M: ReadMemory> Python<M> {
         self.retry(|objects| task::tasks(objects))
     }
 
-    /// The text of `var` in `context`, read now. For many contexts take
+    /// What the type at `ty` is called, such as `int` or `uuid.UUID`; `None` where no type stands there.
+    pub fn type_name(&self, ty: RemoteAddr) -> Option<String> {
+        let objects = self.objects(&self.memory);
+        if !objects.is_type(ty) {
+            return None;
+        }
+        let name = objects.type_name(ty).ok().filter(|name| !name.is_empty())?;
+        // A type made in C has its module in its name already.
+        Some(match thread::module_of(&objects, ty).as_str() {
+            "" | "builtins" => name,
+            module => format!("{module}.{name}"),
+        })
+    }
+
+    /// What `var` is to us in `context`, read now. For many contexts take
     /// [`Self::values`].
     ///
     /// A worker that makes and drops thousands of tasks a second may put a new context and a new map
@@ -200,7 +214,7 @@ impl<M: ReadMemory> Python<M> {
         Err(Loss::TagUnreadable)
     }
 
-    /// The texts of `var` in many contexts, in their order.
+    /// What `var` is to us in many contexts, in their order.
     ///
     /// Everything is read twice, page by page, in two passes that share nothing: pages of different
     /// moments can make up a text that never was, but not the same one twice. Where the passes

@@ -294,15 +294,34 @@ impl<M: ReadMemory> Objects<'_, M> {
         Ok(())
     }
 
-    /// The text of a `str`, `None` for `None`.
+    /// What a value of the tag variable is to us: its text or its type, `None` for `None` and the
+    /// empty `str`.
     ///
     /// # Errors
-    /// [`Loss::TagNotText`] where it is neither, [`Loss::TagUnreadable`] where it cannot be read.
-    pub fn text(&self, object: RemoteAddr) -> Result<Option<TagText>, Loss> {
-        let (mut near, mut text) = (StrNear::default(), TagText::EMPTY);
+    /// [`Loss::TagUnreadable`] where it cannot be read, or is no object at all.
+    pub fn tag(&self, object: RemoteAddr) -> Result<Option<TagText>, Loss> {
+        let (mut near, mut tag) = (StrNear::default(), TagText::EMPTY);
         let memory = Shared(self.memory);
-        let is_text = tag::read(&memory, &mut near, self.shared, object.0, &mut text)?;
-        Ok(is_text.then_some(text))
+        let is_tag = tag::read(&memory, &mut near, self.shared, object.0, &mut tag)?;
+        if tag.type_addr().is_some_and(|ty| !self.is_type(RemoteAddr(ty))) {
+            return Err(Loss::TagUnreadable);
+        }
+        Ok(is_tag.then_some(tag))
+    }
+
+    /// The text of a `str`, `None` for everything else.
+    ///
+    /// # Errors
+    /// [`Loss::TagUnreadable`] where it cannot be read.
+    pub fn text(&self, object: RemoteAddr) -> Result<Option<TagText>, Loss> {
+        let tag = self.tag(object)?;
+        Ok(tag.filter(|tag| tag.type_addr().is_none()))
+    }
+
+    /// Whether a type stands at `ty`: one whose own type is `type`, or derived from it.
+    pub fn is_type(&self, ty: RemoteAddr) -> bool {
+        let metatypes = (self.type_of(ty), self.type_of(self.addresses.str_type));
+        matches!(metatypes, (Ok(own), Ok(metatype)) if self.is_subtype(own, metatype))
     }
 
     /// Whether `object` is the exact `str` `text`; of long ones the first [`tag::TAG_BYTES`] bytes

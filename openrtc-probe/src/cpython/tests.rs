@@ -30,7 +30,7 @@ fn a_variable_is_found_in_a_module_and_its_value_in_a_context() {
     let modules = world.names(&[("sys", module), ("broken", broken), ("none", NONE)]);
     world.interpreter(modules, &[]);
     let objects = world.objects();
-    let found = var::find(&objects, "openrtc_session_id").unwrap();
+    let found = var::find(&objects, &["openrtc_session_id"]).unwrap().remove(0);
     assert_eq!(found, [VarAt { addr: RemoteAddr(var), hash: 5 }]);
     let text = var::value(&objects, RemoteAddr(context), found[0]).unwrap();
     assert_eq!(text.as_ref().map(|text| text.chars().collect::<String>()).as_deref(), Some("AJ_1"));
@@ -38,7 +38,7 @@ fn a_variable_is_found_in_a_module_and_its_value_in_a_context() {
     assert_eq!(var::value(&objects, RemoteAddr(context), missing), Ok(None));
     let no_context = var::value(&objects, RemoteAddr(value), found[0]);
     assert_eq!(no_context, Err(Loss::ContextMalformed), "freed and reused");
-    assert_eq!(var::find(&objects, "nosuch"), Ok(Vec::new()));
+    assert_eq!(var::find(&objects, &["nosuch"]), Ok(vec![Vec::new()]));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_variable_that_no_module_holds_is_found_in_a_context() {
     let context = world.context(var, value, 0, 0);
     let modules = world.names(&[]);
     world.interpreter(modules, &[[0, 7, context, 1]]);
-    let found = var::find(&world.objects(), "hidden").unwrap();
+    let found = var::find(&world.objects(), &["hidden"]).unwrap().remove(0);
     assert_eq!(found, [VarAt { addr: RemoteAddr(var), hash: 5 }]);
 }
 

@@ -186,7 +186,7 @@ pub fn running_loop<M: ReadMemory>(
 }
 
 /// A heap type's `__module__`; the name is for display, so failing to find it is no failure.
-fn module_of<M: ReadMemory>(objects: &Objects<'_, M>, ty: RemoteAddr) -> String {
+pub fn module_of<M: ReadMemory>(objects: &Objects<'_, M>, ty: RemoteAddr) -> String {
     let module = || {
         let flags: u64 = objects.memory.read(ty.plus(common::TYPE_FLAGS)).ok()?;
         if flags & common::FLAG_HEAP_TYPE == 0 {

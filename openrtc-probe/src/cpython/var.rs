@@ -48,40 +48,50 @@ struct VarHead {
     hash: u64,
 }
 
-/// Variables called `name`: those that a module holds as a global, else those that a live context
-/// holds a value of.
-pub fn find<M: ReadMemory>(objects: &Objects<'_, M>, name: &str) -> Result<Vec<VarAt>, WalkError> {
-    let mut found = in_modules(objects, name)?;
-    if found.is_empty() {
-        found = in_contexts(objects, name)?;
+/// The variables of each of `names`, by address: those that a module holds as a global, and those that a
+/// live context holds a value of. A module that was imported twice, or loaded anew, has made two.
+pub fn find<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    names: &[&str],
+) -> Result<Vec<Vec<VarAt>>, WalkError> {
+    let mut candidates = globals_of_modules(objects)?;
+    candidates.extend(keys_of_contexts(objects)?);
+    candidates.sort_unstable();
+    candidates.dedup();
+    let mut found = vec![Vec::new(); names.len()];
+    for addr in candidates {
+        let Some(head) = variable(objects, addr) else { continue };
+        let hash = hamt::fold_hash(head.hash);
+        for (found, name) in found.iter_mut().zip(names) {
+            if objects.is_str(RemoteAddr(head.name), name) {
+                found.push(VarAt { addr, hash });
+            }
+        }
     }
-    found.sort_unstable();
-    found.dedup();
     Ok(found)
 }
 
-/// The variable at `addr`, if there is one and it is called `name`.
-fn named<M: ReadMemory>(objects: &Objects<'_, M>, addr: RemoteAddr, name: &str) -> Option<VarAt> {
-    if objects.type_of(addr).ok()? != objects.addresses.context_var_type {
+/// The variable at `addr`, if there is one.
+fn variable<M: ReadMemory>(objects: &Objects<'_, M>, addr: RemoteAddr) -> Option<VarHead> {
+    let var_type = objects.addresses.context_var_type;
+    if objects.type_of(addr).ok()? != var_type {
         return None;
     }
-    let var: VarHead = objects.memory.read(addr.plus(common::OB_TYPE)).ok()?;
-    let matches = RemoteAddr(var.ty) == objects.addresses.context_var_type
-        && objects.is_str(RemoteAddr(var.name), name);
-    matches.then(|| VarAt { addr, hash: hamt::fold_hash(var.hash) })
+    let head: VarHead = objects.memory.read(addr.plus(common::OB_TYPE)).ok()?;
+    (RemoteAddr(head.ty) == var_type).then_some(head)
 }
 
-fn in_modules<M: ReadMemory>(
+/// Everything that modules hold as globals.
+fn globals_of_modules<M: ReadMemory>(
     objects: &Objects<'_, M>,
-    name: &str,
-) -> Result<Vec<VarAt>, WalkError> {
+) -> Result<Vec<RemoteAddr>, WalkError> {
     let mut found = Vec::new();
     for interp in thread::interpreters(objects)? {
         let modules = objects.memory.read_ptr(interp.plus(objects.layout.interp_modules))?;
         for module in objects.dict(modules)? {
             // A module that cannot be read is being changed now, or is no module at all.
-            let Ok(globals) = globals(objects, module.value) else { continue };
-            found.extend(globals.iter().filter_map(|&value| named(objects, value, name)));
+            let Ok(mut globals) = globals(objects, module.value) else { continue };
+            found.append(&mut globals);
         }
     }
     Ok(found)
@@ -99,10 +109,10 @@ fn globals<M: ReadMemory>(
     Ok(objects.dict(dict)?.iter().map(|entry| entry.value).collect())
 }
 
-fn in_contexts<M: ReadMemory>(
+/// Everything that contexts hold values of.
+fn keys_of_contexts<M: ReadMemory>(
     objects: &Objects<'_, M>,
-    name: &str,
-) -> Result<Vec<VarAt>, WalkError> {
+) -> Result<HashSet<RemoteAddr>, WalkError> {
     let mut contexts: Vec<_> = task::tasks(objects)?.iter().map(|task| task.context).collect();
     for interp in thread::interpreters(objects)? {
         contexts.extend(thread::states(objects, interp)?.iter().map(|state| state.context));
@@ -112,7 +122,7 @@ fn in_contexts<M: ReadMemory>(
         // A context that cannot be read has gone meanwhile.
         let Ok(()) = keys.add(objects, context) else { continue };
     }
-    Ok(keys.keys.iter().filter_map(|&key| named(objects, key, name)).collect())
+    Ok(keys.keys)
 }
 
 /// The variables that some contexts hold values of. Tasks share most of what they hold, so each node
@@ -170,14 +180,14 @@ impl Keys {
 /// How often a context is looked at whose variables change under the look.
 const TRIES: usize = 3;
 
-/// The text that `var` has in `context`, `None` where it has no value or the value `None`.
+/// What `var` is to us in `context`, `None` where it has no value or the value `None`.
 ///
 /// A context's map is immutable and every `set` replaces it; so as long as the context points at the
 /// same map, all that was read of it was alive. That makes the pointer a sequence lock.
 ///
 /// # Errors
 /// [`Loss::ContextMalformed`] where no context stands there any more, [`Loss::TagUnreadable`] where
-/// it never stood still, and those of [`hamt::find`] and [`Objects::text`].
+/// it never stood still, and those of [`hamt::find`] and [`Objects::tag`].
 pub fn value<M: ReadMemory>(
     objects: &Objects<'_, M>,
     context: RemoteAddr,
@@ -227,7 +237,7 @@ fn look_up<M: ReadMemory>(
     let mut near = NodeNear::default();
     let nodes = &objects.shared.nodes;
     match hamt::find(&memory, &mut near, nodes, root.0, var.addr.0, var.hash)? {
-        Some(value) => objects.text(RemoteAddr(value)),
+        Some(value) => objects.tag(RemoteAddr(value)),
         None => Ok(None),
     }
 }

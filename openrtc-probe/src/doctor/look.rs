@@ -103,14 +103,20 @@ fn fill(seen: &mut Seen, pid: i32, vars: &[String; 3]) -> Result<(), Blocker> {
         let running = thread.running_loop.as_ref()?;
         Some((thread.tid, format!("{}.{}", running.module, running.name)))
     });
-    let find = |name: &String| python.find_var(name).unwrap_or_default();
-    let found = [find(&vars[0]), find(&vars[1]), find(&vars[2])];
+    let names = vars.each_ref().map(String::as_str);
+    let found = python.find_vars(&names).ok().and_then(|found| found.try_into().ok());
+    let found: [Vec<VarAt>; 3] = found.unwrap_or_default();
     seen.python = Some(PythonSeen {
         layout_source: python.layout().source,
         debug_offsets: python.layout().runtime_debug.len(),
         threads: threads.len(),
         loops: loops.collect(),
-        tasks: tasks(&python, found[0].first().copied()),
+        // Of several variables of the name, that of the most sessions.
+        tasks: found[0]
+            .iter()
+            .map(|var| tasks(&python, Some(*var)))
+            .max()
+            .unwrap_or_else(|| tasks(&python, None)),
         vars: found,
     });
     Ok(())

@@ -194,6 +194,9 @@ fn var(id: &'static str, name: &str, found: usize, hint: &str) -> Check {
         0 => Check::note(id, format!("{name}: not found yet")).hint(hint),
         1 => Check::ok(id, format!("{name}: found")),
         // A module that was imported twice.
-        many => Check::note(id, format!("{name}: {many} of this name; the first one counts")),
+        many => Check::note(
+            id,
+            format!("{name}: {many} of this name; the one that most tasks hold counts"),
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! One session of the ledger.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use openrtc_common::{
     session,
@@ -9,7 +9,7 @@ use openrtc_common::{
 
 use super::{
     look::Names,
-    snapshot::{Session, Status, Usage},
+    snapshot::{IdType, Session, Status, Usage},
     usage::Rates,
 };
 
@@ -26,6 +26,16 @@ pub(super) struct Census {
     pub(super) tags: HashSet<TagKey>,
     /// When the walk began.
     pub(super) at_ns: u64,
+}
+
+/// The names of types whose values serve as tags, by their addresses.
+pub(super) type TypeNames = HashMap<u64, String>;
+
+/// The id of a tag as views show it, and what it is made of.
+pub(super) fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
+    let Some(ty) = tag.type_addr() else { return (tag.chars().collect(), IdType::Text) };
+    let name = names.get(&ty);
+    (format!("<{}>", name.map_or("?", String::as_str)), IdType::Other(name.cloned()))
 }
 
 /// One session, over all the slots that its tag has had.
@@ -76,6 +86,7 @@ impl Entry {
     pub(super) fn row(
         &self,
         now_ns: u64,
+        types: &TypeNames,
         ended: bool,
         mem_bytes: Option<u64>,
         stalls_now: bool,
@@ -84,9 +95,12 @@ impl Entry {
         let slow = stalls_now
             || self.last_stall_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) <= SLOW_NS);
         let until_ns = if ended { self.last_at_ns } else { now_ns };
+        let tag = self.tag.unwrap_or(TagText::EMPTY);
+        let (session_id, id_type) = id_of(&tag, types);
         Session {
-            session_id: self.tag.iter().flat_map(TagText::chars).collect(),
-            id_is_cut: self.tag.is_some_and(|tag| tag.is_cut()),
+            session_id,
+            id_is_cut: tag.is_cut(),
+            id_type,
             agent_name: self.names.agent.clone(),
             tenant: self.names.tenant.clone(),
             duration_ns: until_ns.saturating_sub(self.first_at_ns),

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use openrtc_common::{
     loss::Loss,
     session::{self, UNTAGGED},
-    tag::TagKey,
+    tag::{TagKey, TagText},
 };
 
 use super::{
-    entry::{Census, Entry},
+    entry::{Census, Entry, TypeNames, id_of},
     look::{Fact, Look, ThreadLook},
-    snapshot::{Health, Session, Snapshot, Stall, Untagged, Usage, Worker},
+    snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
     stalls::{Known, Stalls},
     usage::Rates,
 };
@@ -46,6 +46,7 @@ pub struct Ledger {
     /// All stalls.
     pub stalls: Stalls,
     sessions: HashMap<TagKey, Entry>,
+    types: TypeNames,
     /// Sessions that ended and were cleared away.
     gone: Usage,
     /// Threads that exited.
@@ -56,6 +57,8 @@ pub struct Ledger {
     census: Option<Census>,
     loops: Vec<String>,
     tag_found: bool,
+    /// Variables of its name, and tasks that hold a tag in another one.
+    tag_vars: (usize, usize),
     lost: Vec<(&'static str, u64)>,
 }
 
@@ -67,6 +70,7 @@ impl Ledger {
             threshold_ns,
             stalls: Stalls::new(threshold_ns, unix_offset_ns),
             sessions: HashMap::new(),
+            types: TypeNames::new(),
             gone: Usage::default(),
             exited: Totals::default(),
             origin: None,
@@ -74,6 +78,7 @@ impl Ledger {
             census: None,
             loops: Vec::new(),
             tag_found: false,
+            tag_vars: (0, 0),
             lost: Vec::new(),
         }
     }
@@ -91,6 +96,7 @@ impl Ledger {
                 entry.names.agent = names.agent.or(entry.names.agent.take());
                 entry.names.tenant = names.tenant.or(entry.names.tenant.take());
             }
+            Fact::TypeNamed(ty, name) => drop(self.types.insert(ty, name)),
             Fact::Live(tags, at_ns) => self.census = Some(Census { tags, at_ns }),
             Fact::ThreadGone(thread) => {
                 let look = ThreadLook::new(*thread);
@@ -109,6 +115,7 @@ impl Ledger {
                 }
             }
             Fact::TagFound => self.tag_found = true,
+            Fact::TagVars { count, elsewhere } => self.tag_vars = (count, elsewhere),
             Fact::Lost(cause, count) => match self.lost.iter_mut().find(|(c, _)| *c == cause) {
                 Some((_, total)) => *total += count,
                 None => self.lost.push((cause, count)),
@@ -129,6 +136,11 @@ impl Ledger {
         self.sessions
             .get(key)
             .is_none_or(|entry| entry.names.agent.is_none() || entry.names.tenant.is_none())
+    }
+
+    /// The type that a tag is of, while its name is not known.
+    pub fn unnamed_type(&self, tag: &TagText) -> Option<u64> {
+        tag.type_addr().filter(|ty| !self.types.contains_key(ty))
     }
 
     /// Sessions that ended and have been shown so: they can be forgotten.
@@ -259,6 +271,8 @@ impl Ledger {
             loop_overhead_cpu_ns: since(totals.loop_overhead_ns, origin.loop_overhead_ns),
             other_threads_cpu_ns: since(totals.other_threads_ns, origin.other_threads_ns),
             tag_found: self.tag_found,
+            tag_vars: self.tag_vars.0,
+            tasks_tagged_elsewhere: self.tag_vars.1,
             ..Worker::default()
         }
     }
@@ -293,7 +307,9 @@ impl Ledger {
             if !ended {
                 entry.peak_bytes = entry.peak_bytes.max(mem_bytes);
             }
-            rows.push(entry.row(look.at_ns, ended, mem_bytes, ongoing.contains(key), rates));
+            let is_stalling = ongoing.contains(key);
+            let types = &self.types;
+            rows.push(entry.row(look.at_ns, types, ended, mem_bytes, is_stalling, rates));
         }
         rows.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         rows
@@ -312,6 +328,10 @@ impl Ledger {
             Some(entry) if entry.ended_shown && entry.slots <= 1 => {
                 self.gone.add(&entry.shown);
                 self.sessions.remove(&key);
+                // Another type may stand at its address when the tag comes again.
+                if !self.stalls.iter().any(|known| known.key == Some(key)) {
+                    session.tag.type_addr().map(|ty| self.types.remove(&ty));
+                }
             }
             Some(entry) => entry.base.add(&usage),
             None => self.gone.add(&usage),
@@ -320,7 +340,17 @@ impl Ledger {
 
     fn with_names(&self, known: &Known) -> Stall {
         let names = known.key.and_then(|key| self.sessions.get(&key)).map(|entry| &entry.names);
+        let (session_id, id_type) = match known.key {
+            Some(_) => {
+                let (id, id_type) = id_of(&known.tag, &self.types);
+                (Some(id), id_type)
+            }
+            None => (None, IdType::Text),
+        };
         Stall {
+            session_id,
+            id_is_cut: known.tag.is_cut(),
+            id_type,
             agent_name: names.and_then(|names| names.agent.clone()),
             tenant: names.and_then(|names| names.tenant.clone()),
             ..known.stall.clone()

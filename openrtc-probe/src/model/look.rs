@@ -86,6 +86,8 @@ pub enum Fact {
     Found(Vec<TagKey>),
     /// A session's agent and tenant.
     Named(TagKey, Names),
+    /// The type at this address, of values that are no text, has this name.
+    TypeNamed(u64, String),
     /// Tasks hold these tags; the walk that found them began at this time.
     Live(HashSet<TagKey>, u64),
     /// A thread exited: its last account.
@@ -96,6 +98,13 @@ pub enum Fact {
     LoopSeen(String),
     /// The tag variable was found.
     TagFound,
+    /// So many variables have its name, and so many tasks hold a tag in one that is not followed.
+    TagVars {
+        /// Variables, the followed one included.
+        count: usize,
+        /// Tasks.
+        elsewhere: usize,
+    },
     /// This many events were missed or misread by the daemon itself, by cause.
     Lost(&'static str, u64),
 }

@@ -12,5 +12,5 @@ mod tests;
 
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
-pub use snapshot::{Health, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
+pub use snapshot::{Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
 pub use stalls::{Known, Stalls};

@@ -61,6 +61,10 @@ pub struct Worker {
     pub loop_overhead_cpu_ratio: Option<f64>,
     /// The share of [`Worker::other_threads_cpu_ns`] over the interval, of one core.
     pub other_threads_cpu_ratio: Option<f64>,
+    /// Variables of the tag variable's name; one of them is followed.
+    pub tag_vars: usize,
+    /// Tasks that hold a tag in one that is not followed: here they have none.
+    pub tasks_tagged_elsewhere: usize,
     /// CPU of sessions that are no longer listed. With those that are, it is that of all sessions.
     pub ended_cpu_ns: u64,
 }
@@ -103,10 +107,13 @@ pub struct Untagged {
 /// One session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
-    /// The tag as the worker holds it: untrusted text.
+    /// The tag as the worker holds it: untrusted text. Of a value that is no text, its type in angle
+    /// brackets.
     pub session_id: String,
     /// Whether the id was longer than what is kept.
     pub id_is_cut: bool,
+    /// What the id is made of.
+    pub id_type: IdType,
     /// Untrusted text.
     pub agent_name: Option<String>,
     /// Untrusted text.
@@ -125,6 +132,17 @@ pub struct Session {
     pub peak_bytes: Option<u64>,
     /// What it is doing.
     pub status: Status,
+}
+
+/// What a tag is, and so what is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IdType {
+    /// A `str`: the id is its text.
+    #[default]
+    Text,
+    /// A value of another type, which has this name if it could be read; all values of the type are
+    /// one session here. Untrusted text.
+    Other(Option<String>),
 }
 
 /// What a session is doing, in the words of `openrtc top`. `draining` and `errored` cannot be seen
@@ -156,8 +174,12 @@ impl Status {
 pub struct Stall {
     /// Counts up from 1 in one run.
     pub stall_id: u64,
-    /// The culprit, `None` for an untagged poll; untrusted text.
+    /// The culprit, `None` for an untagged poll; as [`Session::session_id`].
     pub session_id: Option<String>,
+    /// Whether its id was longer than what is kept.
+    pub id_is_cut: bool,
+    /// What its id is made of.
+    pub id_type: IdType,
     /// Untrusted text.
     pub agent_name: Option<String>,
     /// Untrusted text.

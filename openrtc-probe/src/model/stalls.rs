@@ -24,7 +24,9 @@ const PATIENCE_NS: u64 = 1_000_000_000;
 pub struct Known {
     /// The culprit's tag, `None` if untagged.
     pub key: Option<TagKey>,
-    /// The stall, without the culprit's agent and tenant.
+    /// That tag; empty if untagged.
+    pub tag: TagText,
+    /// The stall, without the culprit's id and names.
     pub stall: Stall,
     tid: u32,
     started_at_ns: u64,
@@ -148,9 +150,9 @@ impl Stalls {
         let tagged = poll.slot != UNTAGGED;
         Known {
             key: tagged.then(|| tag.key()),
+            tag: if tagged { *tag } else { TagText::EMPTY },
             stall: Stall {
                 stall_id,
-                session_id: tagged.then(|| tag.chars().collect()),
                 started_at_unix_ns: i128::from(poll.started_at_ns) + self.unix_offset_ns,
                 is_lower_bound: poll.seeded,
                 duration_ns: poll.split.wall_ns,

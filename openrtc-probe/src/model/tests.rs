@@ -310,3 +310,20 @@ fn a_seeded_poll_is_a_lower_bound() {
     let picture = ledger.picture(&look(60_000, vec![], vec![(1, counters("AJ_1", 0, 0))]), false);
     assert!(picture.sessions[0].duration_is_lower_bound);
 }
+
+#[test]
+fn a_tag_that_is_no_text_has_the_name_of_its_type() {
+    let mut ledger = ledger();
+    let mut int = TagText::EMPTY;
+    (int.unit, int.chars, int.bytes[0]) = (8, 1, 42);
+    let of_type = || vec![(3, session::Session { tag: int, ..counters("x", 10, 100) })];
+    let first = ledger.picture(&look(100, Vec::new(), of_type()), false);
+    let shown = (&*first.sessions[0].session_id, &first.sessions[0].id_type);
+    assert_eq!(shown, ("<?>", &IdType::Other(None)), "not read yet");
+    assert_eq!(ledger.unnamed_type(&int), Some(42));
+    ledger.take(Fact::TypeNamed(42, "int".into()));
+    let named = ledger.picture(&look(200, Vec::new(), of_type()), false);
+    let shown = (&*named.sessions[0].session_id, &named.sessions[0].id_type);
+    assert_eq!(shown, ("<int>", &IdType::Other(Some("int".into()))));
+    assert_eq!((ledger.unnamed_type(&int), ledger.unnamed_type(&tag("x"))), (None, None));
+}

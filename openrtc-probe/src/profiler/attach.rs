@@ -104,7 +104,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         at_attach,
         last_cpu_ns: 0,
     };
-    profiler.find_vars();
+    profiler.find_vars(start);
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;
     profiler.find_loops();
@@ -233,7 +233,7 @@ impl Profiler {
     }
 
     fn slot_of(&mut self, context: RemoteAddr, now_ns: u64) -> u32 {
-        let tag = self.vars.session.map(|var| self.python.value(context, var));
+        let tag = self.vars.tag.map(|var| self.python.value(context, var));
         match tag {
             Some(Ok(Some(tag))) => {
                 self.kernel.open_session(&tag, context.0, now_ns).unwrap_or(UNTAGGED)

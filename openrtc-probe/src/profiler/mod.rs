@@ -6,6 +6,7 @@
 mod attach;
 mod pairing;
 mod survey;
+mod vars;
 
 use std::collections::HashMap;
 
@@ -17,10 +18,11 @@ use openrtc_common::{
 pub use attach::{Target, attach, config, site_points};
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
+use vars::Vars;
 
 use crate::{
     bpf::{Kernel, ProgramCost, Reaper},
-    cpython::{Python, VarAt},
+    cpython::Python,
     model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
 };
@@ -37,14 +39,6 @@ pub struct Now {
     pub monotonic_ns: u64,
     /// Nanoseconds since the Unix epoch.
     pub unix_ns: i128,
-}
-
-/// The three variables, where they were found.
-#[derive(Clone, Copy, Debug, Default)]
-struct Vars {
-    session: Option<VarAt>,
-    agent: Option<VarAt>,
-    tenant: Option<VarAt>,
 }
 
 /// A worker that we are attached to. Dropping it detaches.
@@ -82,7 +76,7 @@ impl Profiler {
 
     /// Whether the tag variable has been found.
     pub fn tag_found(&self) -> bool {
-        self.vars.session.is_some()
+        self.vars.tag.is_some()
     }
 
     /// The kernel side, for its file descriptor.
@@ -126,6 +120,9 @@ impl Profiler {
         let passed =
             self.ledger.stalls.watch(now.monotonic_ns, &threads, |slot| tag_of(kernel, slot));
         let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
+        for known in &passed {
+            self.name_type(&known.tag);
+        }
         let stalls =
             passed.iter().map(|known| self.ledger.blame(known, now.monotonic_ns)).collect();
         (stalls, next_ns)
@@ -135,6 +132,9 @@ impl Profiler {
     pub fn picture(&mut self, now: impl Fn() -> Now, is_final: bool) -> Snapshot {
         self.reap(now());
         let look = self.look(now);
+        for (_, session) in &look.sessions {
+            self.name_type(&session.tag);
+        }
         self.ledger.picture(&look, is_final)
     }
 

@@ -18,28 +18,10 @@ impl Profiler {
         if self.tag_found() {
             self.census(now);
         } else {
-            self.find_vars();
+            self.find_vars(now);
             self.find_sessions(now);
         }
         self.kernel.flush_log();
-    }
-
-    /// Finds the variables that are not found yet, and tells the programs of the tag's.
-    pub(super) fn find_vars(&mut self) {
-        let find = |found: Option<VarAt>, name: &str| {
-            // More than one of a name is a module imported twice; the first by address is taken.
-            found.or_else(|| self.python.find_var(name).ok()?.into_iter().next())
-        };
-        let session = find(self.vars.session, &self.target.session_var);
-        let agent = find(self.vars.agent, &self.target.agent_var);
-        let tenant = find(self.vars.tenant, &self.target.tenant_var);
-        (self.vars.session, self.vars.agent, self.vars.tenant) = (session, agent, tenant);
-        let Some(var) = session else { return };
-        self.settings.tag_var = var.addr.0;
-        self.settings.tag_var_hash = u64::from(var.hash);
-        self.settings.forgotten += 1;
-        self.kernel.set(&self.settings);
-        self.ledger.take(Fact::TagFound);
     }
 
     /// Finds the threads that run event loops, and tells the programs.
@@ -58,7 +40,7 @@ impl Profiler {
 
     /// Finds the sessions that were there before us, idle ones too, and how they are called.
     pub(super) fn find_sessions(&mut self, now: Now) {
-        let Some(found) = self.tags_of_tasks() else { return };
+        let Some(found) = self.vars.tag.and_then(|var| self.tags_of_tasks(var)) else { return };
         let keys = found.iter().map(|(tag, _)| tag.key()).collect();
         for (tag, context) in &found {
             if self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
@@ -67,13 +49,22 @@ impl Profiler {
         }
         self.ledger.take(Fact::Found(keys));
         self.take_census(found, now);
+        self.tell_others();
     }
 
     /// Which tags do tasks hold, and how are their sessions called?
     fn census(&mut self, now: Now) {
-        if let Some(found) = self.tags_of_tasks() {
-            self.take_census(found, now);
+        let Some(found) = self.vars.tag.and_then(|var| self.tags_of_tasks(var)) else { return };
+        let is_due = self.vars.are_due(now, found.len());
+        self.take_census(found, now);
+        if is_due {
+            let before = self.vars.tag;
+            self.find_vars(now);
+            if self.vars.tag != before {
+                self.find_sessions(now);
+            }
         }
+        self.tell_others();
     }
 
     fn take_census(&mut self, found: Vec<(TagText, RemoteAddr)>, now: Now) {
@@ -91,9 +82,8 @@ impl Profiler {
         self.ledger.take(Fact::Live(live, now.monotonic_ns));
     }
 
-    /// The tag of every task that has one, and its context; `None` where it cannot be told now.
-    fn tags_of_tasks(&self) -> Option<Vec<(TagText, RemoteAddr)>> {
-        let var = self.vars.session?;
+    /// The tag of every task that has one in `var`, and its context; `None` where it cannot be told now.
+    pub(super) fn tags_of_tasks(&self, var: VarAt) -> Option<Vec<(TagText, RemoteAddr)>> {
         let tasks = self.python.tasks().ok()?;
         let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
         let tags = self.python.values(&contexts, var);
@@ -101,9 +91,18 @@ impl Profiler {
         Some(tagged.filter_map(|(tag, context)| Some((tag.ok()??, context))).collect())
     }
 
+    /// Reads the name of the type that a tag is of, if it is not known.
+    pub(super) fn name_type(&mut self, tag: &TagText) {
+        let Some(ty) = self.ledger.unnamed_type(tag) else { return };
+        if let Some(name) = self.python.type_name(RemoteAddr(ty)) {
+            self.ledger.take(Fact::TypeNamed(ty, name));
+        }
+    }
+
     /// Reads the names of the session in this slot, if they are not known and its first context
     /// still holds its tag.
     pub(super) fn name(&mut self, tag: &TagText, slot: u32) {
+        self.name_type(tag);
         let key = tag.key();
         if tag.chars == 0 || !self.ledger.is_unnamed(&key) {
             return;
@@ -111,7 +110,7 @@ impl Profiler {
         let Some(context) = self.kernel.session(slot).map(|session| session.context) else {
             return;
         };
-        let Some(var) = self.vars.session else { return };
+        let Some(var) = self.vars.tag else { return };
         let context = RemoteAddr(context);
         let held = self.python.value(context, var).ok().flatten();
         if held.is_some_and(|held| held.key() == key) {
@@ -124,14 +123,22 @@ impl Profiler {
     /// The names of sessions, each read in a context that holds its tag.
     fn names_in(&self, sessions: &[(TagKey, RemoteAddr)]) -> Vec<(TagKey, Names)> {
         let contexts: Vec<RemoteAddr> = sessions.iter().map(|(_, context)| *context).collect();
-        let read = |var: Option<VarAt>| -> Vec<Option<String>> {
-            let Some(var) = var else { return vec![None; contexts.len()] };
-            let text = |tag: TagText| tag.chars().collect();
-            let values = self.python.values(&contexts, var).into_iter();
-            values.map(|value| value.ok().flatten().map(text)).collect()
-        };
-        let names = read(self.vars.agent).into_iter().zip(read(self.vars.tenant));
+        let names = self.texts(&self.vars.agents, &contexts);
+        let names = names.into_iter().zip(self.texts(&self.vars.tenants, &contexts));
         let keys = sessions.iter().map(|(key, _)| *key);
         keys.zip(names.map(|(agent, tenant)| Names { agent, tenant })).collect()
+    }
+
+    /// The text that each context holds in one of `vars`.
+    fn texts(&self, vars: &[VarAt], contexts: &[RemoteAddr]) -> Vec<Option<String>> {
+        let mut texts = vec![None; contexts.len()];
+        for var in vars {
+            let values = self.python.values(contexts, *var).into_iter();
+            for (text, value) in texts.iter_mut().zip(values) {
+                let value = value.ok().flatten().filter(|value| value.type_addr().is_none());
+                *text = text.take().or(value.map(|value| value.chars().collect()));
+            }
+        }
+        texts
     }
 }

@@ -146,14 +146,17 @@ impl<'a> Row<'a> {
         matches!(self, Row::Untagged(_) | Row::Outside(_))
     }
 
-    /// What stands in the column of the session.
-    pub fn label(&self) -> &'a str {
-        match self {
-            Row::Session(_, session) => &session.session_id,
-            Row::Stall(stall, _) => stall.session_id.as_deref().unwrap_or("(untagged)"),
-            Row::Untagged(_) => "(untagged)",
-            Row::Outside(outside) => outside.label,
-        }
+    /// What stands in the column of the session; `…` at its end says that the id is longer.
+    pub fn label(&self) -> Cow<'a, str> {
+        let (label, is_cut) = match self {
+            Row::Session(_, session) => (session.session_id.as_str(), session.id_is_cut),
+            Row::Stall(stall, _) => {
+                (stall.session_id.as_deref().unwrap_or("(untagged)"), stall.id_is_cut)
+            }
+            Row::Untagged(_) => ("(untagged)", false),
+            Row::Outside(outside) => (outside.label, false),
+        };
+        if is_cut { Cow::Owned(format!("{label}…")) } else { Cow::Borrowed(label) }
     }
 }
 
@@ -186,7 +189,7 @@ pub static SESSIONS: &[Column] = &[
         align: Align::Left,
         rank: 0,
         sort: Some(Sort::SessionId),
-        value: |row| Cell::text(Some(row.label())),
+        value: |row| Cell::Text(row.label()),
     },
     Column {
         key: "agent_name",
@@ -402,7 +405,7 @@ pub static STALLS: &[Column] = &[
         align: Align::Left,
         rank: 0,
         sort: None,
-        value: |row| Cell::text(Some(row.label())),
+        value: |row| Cell::Text(row.label()),
     },
     Column {
         key: "duration_ms",
@@ -529,7 +532,7 @@ mod tests {
     fn what_is_not_there_has_no_row() {
         let mut snapshot = Snapshot::default();
         let labels = |snapshot: &Snapshot| {
-            rows_below(snapshot).iter().map(|row| row.label().to_owned()).collect::<Vec<_>>()
+            rows_below(snapshot).iter().map(|row| row.label().into_owned()).collect::<Vec<_>>()
         };
         let always = ["(untagged)", "(loop overhead)", "(other threads)"];
         assert_eq!(labels(&snapshot), always);

@@ -95,7 +95,7 @@ impl Grid {
         let columns = self.columns.get(..=at)?;
         let room: usize = columns.iter().map(|(_, width)| width + self.separator.len()).sum();
         let room = self.margin + room - self.separator.len();
-        Some((pad(&cut(row.label(), room), room, Align::Left) + self.separator, at + 1))
+        Some((pad(&cut(&row.label(), room), room, Align::Left) + self.separator, at + 1))
     }
 
     fn align(&self, at: usize, column: &Column) -> Align {
@@ -231,7 +231,7 @@ mod tests {
             let grid = Grid::fit(SESSIONS, columns, 7);
             for row in rows_below(&snapshot) {
                 let line = grid.line(&row);
-                assert!(line.starts_with(row.label()), "{columns}: {line}");
+                assert!(line.starts_with(&*row.label()), "{columns}: {line}");
             }
         }
     }

@@ -1,13 +1,28 @@
 //! What stands above and below the tables, as facts that wrap at any width.
 
-use crate::model::{Snapshot, Status};
+use crate::model::{Snapshot, Status, Worker};
 use crate::view::harmless::{cut, harmless, width};
 use crate::view::order::Order;
 use crate::view::units::{Number, UNKNOWN, clock, megabytes, percent, seconds, with_unit};
 
 /// Shown while the tag variable is not found.
-pub const TAG_NOT_FOUND: &str =
+const TAG_NOT_FOUND: &str =
     "session variable not found yet: every poll is untagged (see --session-var)";
+
+/// What is to be known of the tag variable before the sessions are believed; nothing where all is well.
+pub fn tag_notice(worker: &Worker) -> Option<String> {
+    if !worker.tag_found {
+        return Some(TAG_NOT_FOUND.into());
+    }
+    let tasks = worker.tasks_tagged_elsewhere;
+    (tasks > 0).then(|| {
+        let vars = worker.tag_vars;
+        format!(
+            "{vars} session variables have this name and one is followed: {tasks} tasks hold an id in \
+             another, which is not seen here"
+        )
+    })
+}
 
 /// The worker: who it is and what it does, each on lines of its own.
 pub fn worker(snapshot: &Snapshot, columns: usize) -> Vec<String> {
@@ -101,7 +116,7 @@ pub fn selection(snapshot: &Snapshot, order: &Order, shown: usize) -> Vec<String
 }
 
 /// Why a table has no session in it, on lines of at most `columns` columns; nothing where
-/// [`TAG_NOT_FOUND`] says it.
+/// [`tag_notice`] says it.
 pub fn why_empty(snapshot: &Snapshot, order: &Order, columns: usize) -> Vec<String> {
     let status = order.status.name();
     if !snapshot.worker.tag_found {
@@ -157,6 +172,25 @@ mod tests {
         );
         assert_eq!(check(&Snapshot::default()), "accounted – of 0.0 s CPU");
         assert_eq!(losses(&Snapshot::default()), "lost: nothing");
+    }
+
+    #[test]
+    fn a_second_variable_of_the_name_is_told_once_it_is_in_use() {
+        let notice = |tag_vars, tasks_tagged_elsewhere| {
+            let worker =
+                Worker { tag_found: true, tag_vars, tasks_tagged_elsewhere, ..Worker::default() };
+            tag_notice(&worker)
+        };
+        assert_eq!(tag_notice(&Worker::default()).as_deref(), Some(TAG_NOT_FOUND));
+        assert_eq!(notice(1, 0), None);
+        assert_eq!(notice(2, 0), None, "nobody uses it");
+        assert_eq!(
+            notice(2, 3).as_deref(),
+            Some(
+                "2 session variables have this name and one is followed: 3 tasks hold an id in another, \
+                 which is not seen here"
+            )
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::io;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use crate::model::{Session, Snapshot, Stall, Untagged, Usage, Worker};
+use crate::model::{IdType, Session, Snapshot, Stall, Untagged, Usage, Worker};
 use crate::view::harmless::is_harmful;
 use crate::view::order::Order;
 use crate::view::units::{megabytes, millis, percent, rfc3339, seconds, thousandths};
@@ -54,6 +54,8 @@ pub fn stall(stall: &Stall) -> String {
             off_cpu_ms: millis(stall.off_cpu_ns),
             run_queue_ms: millis(stall.run_queue_ns),
             duration_is_lower_bound: stall.is_lower_bound,
+            session_id_is_cut: stall.id_is_cut,
+            session_id_type: stall.session_id.as_ref().and(type_name(&stall.id_type)),
         },
         SESSION_BYTES,
     )
@@ -87,6 +89,8 @@ struct StallLine<'a> {
     off_cpu_ms: f64,
     run_queue_ms: f64,
     duration_is_lower_bound: bool,
+    session_id_is_cut: bool,
+    session_id_type: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -107,6 +111,8 @@ struct WorkerObject<'a> {
     loop_overhead_cpu_pct: Option<f64>,
     other_threads_cpu_pct: Option<f64>,
     ended_sessions_cpu_seconds: f64,
+    session_vars: usize,
+    tasks_tagged_elsewhere: usize,
 }
 
 impl<'a> WorkerObject<'a> {
@@ -128,6 +134,8 @@ impl<'a> WorkerObject<'a> {
             loop_overhead_cpu_pct: rounded_percent(worker.loop_overhead_cpu_ratio),
             other_threads_cpu_pct: rounded_percent(worker.other_threads_cpu_ratio),
             ended_sessions_cpu_seconds: seconds(worker.ended_cpu_ns),
+            session_vars: worker.tag_vars,
+            tasks_tagged_elsewhere: worker.tasks_tagged_elsewhere,
         }
     }
 }
@@ -179,6 +187,7 @@ struct SessionObject<'a> {
     peak_mb: Option<f64>,
     status: &'static str,
     session_id_is_cut: bool,
+    session_id_type: Option<&'a str>,
 }
 
 impl<'a> SessionObject<'a> {
@@ -194,7 +203,16 @@ impl<'a> SessionObject<'a> {
             peak_mb: rounded_megabytes(session.peak_bytes),
             status: session.status.as_str(),
             session_id_is_cut: session.id_is_cut,
+            session_id_type: type_name(&session.id_type),
         }
+    }
+}
+
+/// The type's name as Python has it.
+fn type_name(id_type: &IdType) -> Option<&str> {
+    match id_type {
+        IdType::Text => Some("str"),
+        IdType::Other(name) => name.as_deref(),
     }
 }
 
@@ -268,6 +286,8 @@ mod tests {
         "loop_overhead_cpu_pct:number?",
         "other_threads_cpu_pct:number?",
         "ended_sessions_cpu_seconds:number",
+        "session_vars:number",
+        "tasks_tagged_elsewhere:number",
     ];
     const NUMBERS: &[&str] = &[
         "cpu_pct:number?",
@@ -287,8 +307,13 @@ mod tests {
         "duration_s:number",
         "duration_is_lower_bound:bool",
     ];
-    const SESSION_TAIL: &[&str] =
-        &["mem_mb:number?", "peak_mb:number?", "status:string", "session_id_is_cut:bool"];
+    const SESSION_TAIL: &[&str] = &[
+        "mem_mb:number?",
+        "peak_mb:number?",
+        "status:string",
+        "session_id_is_cut:bool",
+        "session_id_type:string?",
+    ];
     const STALL: &[&str] = &[
         "type:string",
         "stall_id:number",
@@ -302,6 +327,8 @@ mod tests {
         "off_cpu_ms:number",
         "run_queue_ms:number",
         "duration_is_lower_bound:bool",
+        "session_id_is_cut:bool",
+        "session_id_type:string?",
     ];
 
     fn full() -> Snapshot {
@@ -458,6 +485,22 @@ mod tests {
         assert!(value["worker"]["rss_mb"].is_null());
         assert!(value["at"].is_null());
         assert!(parse(&stall(&Stall::default()))["session_id"].is_null());
+    }
+
+    #[test]
+    fn an_id_that_is_no_text_has_its_type() {
+        for (id_type, name) in [
+            (IdType::Text, Value::from("str")),
+            (IdType::Other(Some("uuid.UUID".into())), Value::from("uuid.UUID")),
+            (IdType::Other(None), Value::Null),
+        ] {
+            let session = Session { id_type: id_type.clone(), ..Session::default() };
+            let it = Snapshot { sessions: vec![session], ..Snapshot::default() };
+            assert_eq!(render(&it)["sessions"][0]["session_id_type"], name);
+            let stalled = Stall { session_id: Some("x".into()), id_type, ..Stall::default() };
+            assert_eq!(parse(&stall(&stalled))["session_id_type"], name);
+        }
+        assert!(parse(&stall(&Stall::default()))["session_id_type"].is_null(), "untagged");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A stall as one line of log, in OpenRTC's form (`openrtc/observability/slow_session.py`) with what
 //! only we know behind it: `key=value`, one line, whatever the worker calls its sessions.
 
-use crate::model::Stall;
+use crate::model::{IdType, Stall};
 use crate::view::harmless;
 use crate::view::units::{SplitMs, split_ms};
 
@@ -11,20 +11,29 @@ const UNTAGGED: &str = "untagged";
 /// One stall, without a newline.
 pub fn stall(stall: &Stall) -> String {
     let SplitMs { duration, parts: [on_cpu, off_cpu, run_queue] } = split_ms(stall);
-    let id = stall.session_id.as_deref();
-    let id = id.map_or(UNTAGGED.into(), |id| harmless::value(id, UNTAGGED));
+    let id = stall.session_id.as_deref().map_or(UNTAGGED.into(), |id| match stall.id_type {
+        IdType::Text => harmless::value(id, is_reserved),
+        // The type of a value that is no text, in angle brackets.
+        IdType::Other(_) => harmless::value(id, |_| false),
+    });
+    let is_cut = if stall.id_is_cut { " session_id_is_cut=true" } else { "" };
     let verb = if stall.ongoing { "blocking" } else { "blocked" };
     let bound = if stall.is_lower_bound { "at least " } else { "" };
     let so_far = if stall.ongoing { " so far" } else { "" };
     let names = [("agent", &stall.agent_name), ("tenant", &stall.tenant)].map(|(key, name)| {
-        let known = |name: &String| format!(" {key}={}", harmless::value(name, ""));
+        let known = |name: &String| format!(" {key}={}", harmless::value(name, |_| false));
         name.as_ref().map(known).unwrap_or_default()
     });
     format!(
         "[slow-session] session_id={id} {verb} event loop for {bound}{duration}ms{so_far}{} \
-         on_cpu={on_cpu}ms off_cpu={off_cpu}ms run_queue={run_queue}ms",
+         on_cpu={on_cpu}ms off_cpu={off_cpu}ms run_queue={run_queue}ms{is_cut}",
         names.concat()
     )
+}
+
+/// What stands for something else than a session of that name.
+fn is_reserved(id: &str) -> bool {
+    id == UNTAGGED || id.starts_with('<')
 }
 
 #[cfg(test)]
@@ -87,6 +96,24 @@ mod tests {
         assert!(stall(&none).starts_with("[slow-session] session_id=untagged blocked"));
         let named = Stall { session_id: Some("untagged".into()), ..example() };
         assert!(stall(&named).starts_with("[slow-session] session_id=\"untagged\" blocked"));
+    }
+
+    #[test]
+    fn a_type_is_not_a_session_of_that_name() {
+        let of = |id: &str, id_type| {
+            let line = stall(&Stall { session_id: Some(id.into()), id_type, ..example() });
+            line.split(" blocked").next().unwrap_or_default().to_owned()
+        };
+        let other = |name: &str| IdType::Other(Some(name.into()));
+        assert_eq!(of("<int>", other("int")), "[slow-session] session_id=<int>");
+        assert_eq!(of("<int>", IdType::Text), "[slow-session] session_id=\"<int>\"");
+        assert_eq!(of("<a b>", other("a b")), "[slow-session] session_id=\"<a b>\"");
+    }
+
+    #[test]
+    fn a_cut_id_says_so() {
+        let line = stall(&Stall { id_is_cut: true, ..example() });
+        assert!(line.ends_with("run_queue=1ms session_id_is_cut=true"), "{line}");
     }
 
     #[test]

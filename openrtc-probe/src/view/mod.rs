@@ -10,7 +10,7 @@ mod columns;
 pub mod doctor;
 mod grid;
 mod harmless;
-mod header;
+pub mod header;
 pub mod json;
 pub mod log_line;
 pub mod once;

@@ -19,8 +19,8 @@ pub fn render(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> Str
     let facts_width = columns.unwrap_or(PIPE_WIDTH);
     let sessions = order.apply(&snapshot.sessions);
     let mut lines = header::worker(snapshot, facts_width);
-    if !snapshot.worker.tag_found {
-        lines.extend(header::wrap_words(header::TAG_NOT_FOUND, facts_width));
+    if let Some(notice) = header::tag_notice(&snapshot.worker) {
+        lines.extend(header::wrap_words(&notice, facts_width));
     }
     lines.push(String::new());
     lines.extend(header::wrap(&header::selection(snapshot, order, sessions.len()), facts_width));
@@ -84,6 +84,8 @@ mod tests {
         keep_at("once_three_120", &samples::three(), Some(120));
         keep_at("once_three_pipe", &samples::three(), None);
         keep_at("once_tag_not_found_80", &samples::tag_not_found(), Some(80));
+        keep_at("once_odd_tags_80", &samples::odd_tags(), Some(80));
+        keep_at("once_odd_tags_pipe", &samples::odd_tags(), None);
         keep_at("once_hostile_80", &samples::hostile(), Some(80));
         keep_at("once_lost_40", &samples::lost(), Some(40));
         keep_at("once_lost_pipe", &samples::lost(), None);

@@ -1,6 +1,6 @@
 //! Snapshots to draw in tests.
 
-use crate::model::{Health, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
+use crate::model::{Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -124,6 +124,22 @@ pub fn hostile() -> Snapshot {
     it.stalls[0].session_id = Some(names[0].0.into());
     it.stalls[0].agent_name = Some(names[1].0.into());
     it.worker.python = "3.11\u{1b}]0;x\u{7}".into();
+    it
+}
+
+/// Tags that are long, or no text; some are in a variable that is not followed.
+pub fn odd_tags() -> Snapshot {
+    let mut it = three();
+    it.worker.tag_vars = 2;
+    it.worker.tasks_tagged_elsewhere = 3;
+    it.sessions[0].session_id = "k".repeat(128);
+    it.sessions[0].id_is_cut = true;
+    it.sessions[1].session_id = "<uuid.UUID>".into();
+    it.sessions[1].id_type = IdType::Other(Some("uuid.UUID".into()));
+    it.sessions[2].session_id = "<?>".into();
+    it.sessions[2].id_type = IdType::Other(None);
+    it.stalls[0].session_id = Some(it.sessions[1].session_id.clone());
+    it.stalls[0].id_type = it.sessions[1].id_type.clone();
     it
 }
 

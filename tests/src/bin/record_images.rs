@@ -75,10 +75,9 @@ fn walk(memory: &impl ReadMemory, pid: i32, facts: &Facts) -> Result<()> {
         python.entered(&thread).context("reading a thread's contexts")?;
     }
     let contexts: Vec<_> = python.tasks()?.iter().map(|task| task.context).collect();
-    for name in ["openrtc_session_id", "openrtc_agent_name"] {
-        for var in python.find_var(name)? {
-            python.values(&contexts, var);
-        }
+    let vars = python.find_vars(&["openrtc_session_id", "openrtc_agent_name"])?;
+    for var in vars.into_iter().flatten() {
+        python.values(&contexts, var);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpython::{
-    fake::{DICT, LAYOUT, NONE, World},
+    fake::{DICT, LAYOUT, NONE, STR, World},
     layout::Layout,
 };
 
@@ -91,6 +91,25 @@ fn strings_are_compared_as_a_whole() {
     assert!(objects.is_str(RemoteAddr(long), &"x".repeat(300)));
     assert!(!objects.is_str(RemoteAddr(long), &"x".repeat(301)));
     assert_eq!(objects.text(RemoteAddr(NONE)), Ok(None));
+}
+
+#[test]
+fn a_value_that_is_no_text_is_its_type() {
+    let mut world = World::new();
+    let metatype = 0x1234;
+    world.image.words(STR + common::OB_TYPE, &[metatype]);
+    let int_type = world.object(metatype, &[0]);
+    let (number, freed) = (world.object(int_type, &[7; 16]), world.object(0x42, &[7; 16]));
+    let (text, empty) = (world.str("AJ_1"), world.str(""));
+    let objects = world.objects();
+    let tag = |at| objects.tag(RemoteAddr(at));
+    assert_eq!(tag(number).unwrap().unwrap().type_addr(), Some(int_type));
+    assert_eq!(objects.text(RemoteAddr(number)), Ok(None));
+    assert!(!objects.is_str(RemoteAddr(number), ""));
+    assert_eq!(tag(text).unwrap().unwrap().type_addr(), None);
+    assert_eq!((tag(NONE), tag(empty)), (Ok(None), Ok(None)), "untagged");
+    assert_eq!(tag(freed), Err(Loss::TagUnreadable), "its type is none");
+    assert_eq!(tag(0x77_7777), Err(Loss::TagUnreadable));
 }
 
 /// An instance with the attributes `other` and `data`, and the layout that its values follow.

@@ -87,9 +87,8 @@ impl Page {
         let (columns, lines) = (usize::from(columns), usize::from(lines));
         let mut header = header::worker(snapshot, columns);
         header.truncate((lines / 4).max(1));
-        let found = snapshot.worker.tag_found;
-        let notice =
-            if found { vec![] } else { header::wrap_words(header::TAG_NOT_FOUND, columns) };
+        let notice = header::tag_notice(&snapshot.worker);
+        let notice = notice.map_or(vec![], |notice| header::wrap_words(&notice, columns));
         let footer = header::wrap(&[header::check(snapshot), header::losses(snapshot)], columns);
         // With them: what is shown, the headings, the heading of the stalls, the key hints.
         let left = lines.saturating_sub(header.len() + notice.len() + footer.len() + 4);
