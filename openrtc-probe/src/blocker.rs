@@ -43,6 +43,20 @@ pub enum Blocker {
         /// Its process id.
         pid: i32,
     },
+    /// The process runs another program now.
+    #[error("process {pid} has replaced itself (exec)")]
+    Replaced {
+        /// Its process id.
+        pid: i32,
+    },
+    /// The process runs no event loop, but some below it do.
+    #[error("process {pid} runs no event loop, processes below it do")]
+    OnlyParent {
+        /// Its process id.
+        pid: i32,
+        /// Those that do.
+        workers: Vec<i32>,
+    },
     /// No interpreter is mapped.
     #[error("process {pid} ({exe}) is not a Python process: it has no CPython mapped")]
     NotPython {
@@ -50,6 +64,8 @@ pub enum Blocker {
         pid: i32,
         /// Its executable.
         exe: String,
+        /// The Python processes below it.
+        workers: Vec<i32>,
     },
     /// An interpreter that we do not know how to read.
     #[error("process {pid} runs {found}, which is not supported: {why}")]
@@ -104,6 +120,9 @@ pub enum Blocker {
     /// The kernel carries no type information.
     #[error("this kernel has no type information (/sys/kernel/btf/vmlinux is missing)")]
     NoBtf,
+    /// The kernel does not say what a process has started.
+    #[error("this kernel does not list the children of a process (/proc/PID/task/TID/children)")]
+    NoChildren,
     /// The kernel cannot place user-space probes.
     #[error("this kernel cannot probe user space (no `uprobe` performance events)")]
     NoUprobes,
@@ -158,6 +177,9 @@ fn have(pids: &[i32]) -> String {
     }
 }
 
+/// Workers that a hint names one by one.
+const MOST_NAMED: usize = 4;
+
 impl Blocker {
     /// What to do about it, as far as possible in the form of something to type.
     pub fn hint(&self) -> String {
@@ -167,7 +189,9 @@ impl Blocker {
             Self::NoSuchProcess { .. } | Self::Exited { .. } => {
                 "find the worker with `pgrep -af python`".into()
             }
-            Self::ThreadId { pid, .. } => format!("openrtc-probe --pid {pid}"),
+            Self::ThreadId { pid, .. } | Self::Replaced { pid } => {
+                format!("openrtc-probe --pid {pid}")
+            }
             Self::ContainerPid { here, .. } => match here.as_slice() {
                 [only] => format!("openrtc-probe --pid {only}"),
                 several => {
@@ -175,6 +199,8 @@ impl Blocker {
                     format!("openrtc-probe --pid {first}, or another of them: `pgrep -af python`")
                 }
             },
+            Self::OnlyParent { pid, workers } => below(*pid, workers),
+            Self::NotPython { pid, workers, .. } if !workers.is_empty() => below(*pid, workers),
             Self::KernelThread { .. } | Self::NotPython { .. } => {
                 "give the id of the Python process itself, not of a shell or supervisor around it: \
                  `pgrep -af python`"
@@ -197,6 +223,9 @@ impl Blocker {
                  --pid=host --userns=host --privileged ...`"
             ),
             Self::NoBtf => format!("{NEWER_KERNEL} CONFIG_DEBUG_INFO_BTF=y"),
+            Self::NoChildren => {
+                format!("name the workers with --pid, or {NEWER_KERNEL} CONFIG_PROC_CHILDREN=y")
+            }
             Self::NoUprobes => format!("{NEWER_KERNEL} CONFIG_UPROBE_EVENTS=y"),
             Self::NoSessionVar { .. } => {
                 "start a session in the worker, or name its variable: --session-var NAME".into()
@@ -220,12 +249,15 @@ impl Blocker {
             | Self::OwnNamespace { .. }
             | Self::NoBtf
             | Self::NoUprobes
+            | Self::NoChildren
             | Self::OtherUser { .. }
             | Self::NotX86_64 { .. }
             | Self::ProgramRefused { .. } => 3,
             Self::KernelThread { .. }
             | Self::Exited { .. }
             | Self::NotPython { .. }
+            | Self::Replaced { .. }
+            | Self::OnlyParent { .. }
             | Self::PythonUnsupported { .. }
             | Self::SiteRefused { .. }
             | Self::LayoutMismatch { .. }
@@ -233,6 +265,15 @@ impl Blocker {
             Self::Unreadable { .. } => 1,
         }
     }
+}
+
+/// What to type for the workers below a process.
+fn below(parent: i32, workers: &[i32]) -> String {
+    if workers.len() > MOST_NAMED {
+        return format!("openrtc-probe --pid {parent} --children");
+    }
+    let pids: Vec<_> = workers.iter().map(|pid| format!("--pid {pid}")).collect();
+    format!("openrtc-probe {}, or all of them: --pid {parent} --children", pids.join(" "))
 }
 
 #[cfg(test)]
@@ -249,7 +290,11 @@ mod tests {
             Blocker::ThreadId { tid: 4712, pid },
             Blocker::KernelThread { pid, name: "kthreadd".into() },
             Blocker::Exited { pid },
-            Blocker::NotPython { pid, exe: "/usr/bin/bash".into() },
+            Blocker::Replaced { pid },
+            Blocker::OnlyParent { pid, workers: vec![4713] },
+            Blocker::NotPython { pid, exe: "/usr/bin/bash".into(), workers: vec![] },
+            Blocker::NotPython { pid, exe: "/usr/bin/uv".into(), workers: vec![4713, 4714] },
+            Blocker::NotPython { pid, exe: "/usr/bin/uv".into(), workers: vec![1; 5] },
             Blocker::PythonUnsupported {
                 pid,
                 found: "CPython 3.16".into(),
@@ -275,6 +320,7 @@ mod tests {
             },
             Blocker::NoBtf,
             Blocker::NoUprobes,
+            Blocker::NoChildren,
             Blocker::OtherUser { pid, user: "livekit".into() },
             Blocker::NoSessionVar { var: "openrtc_session_id".into() },
             Blocker::NotX86_64 { arch: "aarch64".into() },
@@ -299,8 +345,16 @@ mod tests {
   hint: give the id of the Python process itself, not of a shell or supervisor around it: `pgrep -af python`
 4 process 4711 has exited
   hint: find the worker with `pgrep -af python`
+4 process 4711 has replaced itself (exec)
+  hint: openrtc-probe --pid 4711
+4 process 4711 runs no event loop, processes below it do
+  hint: openrtc-probe --pid 4713, or all of them: --pid 4711 --children
 4 process 4711 (/usr/bin/bash) is not a Python process: it has no CPython mapped
   hint: give the id of the Python process itself, not of a shell or supervisor around it: `pgrep -af python`
+4 process 4711 (/usr/bin/uv) is not a Python process: it has no CPython mapped
+  hint: openrtc-probe --pid 4713 --pid 4714, or all of them: --pid 4711 --children
+4 process 4711 (/usr/bin/uv) is not a Python process: it has no CPython mapped
+  hint: openrtc-probe --pid 4711 --children
 4 process 4711 runs CPython 3.16, which is not supported: the layouts of 3.9 to 3.15 are known
   hint: run the worker on CPython 3.9 to 3.15 (not free-threaded)
 3 cannot open /usr/bin/python3.11, which process 4711 has mapped: permission denied
@@ -317,6 +371,8 @@ mod tests {
   hint: use a kernel from 5.10 on that is built with CONFIG_DEBUG_INFO_BTF=y
 3 this kernel cannot probe user space (no `uprobe` performance events)
   hint: use a kernel from 5.10 on that is built with CONFIG_UPROBE_EVENTS=y
+3 this kernel does not list the children of a process (/proc/PID/task/TID/children)
+  hint: name the workers with --pid, or use a kernel from 5.10 on that is built with CONFIG_PROC_CHILDREN=y
 3 process 4711 belongs to user livekit: its memory cannot be read
   hint: sudo openrtc-probe --pid 4711
 4 no context variable named `openrtc_session_id` in the worker yet

@@ -33,6 +33,10 @@ Examples:
       Live table of the worker's sessions; without a terminal, a log line for each stall.
   sudo openrtc-probe --pid 4242 --once --interval 5
       Measure 5 seconds, print who used the CPU, exit.
+  sudo openrtc-probe --pid 4242 --pid 4243
+      Two workers in one table.
+  sudo openrtc-probe --pid 4242 --children
+      The job processes that 4242 starts (isolation=process), as they come and go.
   sudo openrtc-probe --pid 4242 --json --duration 60 --session-var request_id
       JSON Lines for a minute, of any asyncio service with a request id in a ContextVar.
 
@@ -43,9 +47,12 @@ JSON, log lines and table are documented in docs/output.md.";
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "openrtc-probe", version, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// Process id of the worker
-    #[arg(long, value_name = "PID", value_parser = pid)]
-    pub pid: u32,
+    /// Process id of a worker; for several workers, give it several times
+    #[arg(long, value_name = "PID", value_parser = pid, required = true)]
+    pub pid: Vec<u32>,
+    /// Follow what these processes start too, now and later: each process is a worker of its own
+    #[arg(long)]
+    pub children: bool,
     /// Name of the context variable that holds the session's id
     #[arg(long, value_name = "NAME", default_value = "openrtc_session_id")]
     pub session_var: String,
@@ -272,7 +279,7 @@ mod tests {
     #[test]
     fn defaults() {
         let cli = run("--pid 42");
-        assert_eq!(cli.pid, 42);
+        assert_eq!(cli.pid, [42]);
         assert_eq!(cli.session_var, "openrtc_session_id");
         assert_eq!(cli.agent_var, "openrtc_agent_name");
         assert_eq!(cli.tenant_var, "openrtc_tenant_id");
@@ -303,7 +310,8 @@ mod tests {
             ("--pid x", "--pid <PID>: \"x\": must be a process id from 1 to 4194304", help),
             ("--pid 0", "--pid <PID>: \"0\": must be a process id from 1 to 4194304", help),
             ("--pid", "--pid <PID> needs a value", help),
-            ("--pid 1 --pid 2", "--pid <PID> is given more than once", "give it once"),
+            ("--pid 1 --sort a --sort b", "--sort <KEY>: there is no \"a\"", sorts),
+            ("--pid 1 --once --once", "--once is given more than once", "give it once"),
             ("--pid 1 --sort cpu", "--sort <KEY>: there is no \"cpu\"", sorts),
             ("--pid 1 --sort CPU_PCT", "--sort <KEY>: there is no \"CPU_PCT\"", sorts),
             (

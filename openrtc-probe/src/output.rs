@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    model::{Snapshot, Stall},
+    model::{Snapshot, Stall, merge},
     plan::{Plan, View},
     view::{
         header, json, log_line, once,
@@ -16,6 +16,13 @@ use crate::{
         top::{Action, Live, Palette, Press, Screen, columns, press},
     },
 };
+
+/// Last pictures that are kept for the next picture of all.
+const MAX_GONE: usize = 256;
+/// Lines above the table.
+const MAX_NOTES: usize = 3;
+/// Lines that wait for the terminal to be given back.
+const MAX_UNSAID: usize = 256;
 
 /// What the loop has to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +41,16 @@ pub struct Output {
     order: Order,
     /// Whether tags that cannot be seen were told of, and are still there.
     told_elsewhere: bool,
+    /// Whether there may be more than one worker: then each line and row says of which it is.
+    is_fleet: bool,
+    /// Last pictures of workers that are gone, for the next picture of all.
+    gone: Vec<Snapshot>,
+    /// How many more there were.
+    gone_too: usize,
+    /// What stands above the table.
+    notes: Vec<String>,
+    /// What could not be said while the table had the terminal.
+    unsaid: Vec<String>,
     /// The table's state, in [`View::Table`].
     table: Option<Table>,
 }
@@ -55,33 +72,97 @@ impl Output {
             }),
             _ => None,
         };
-        let order = plan.order.clone();
-        Ok(Output { view: plan.view, order, told_elsewhere: false, table })
+        Ok(Output {
+            view: plan.view,
+            order: plan.order.clone(),
+            told_elsewhere: false,
+            is_fleet: plan.is_fleet(),
+            gone: Vec::new(),
+            gone_too: 0,
+            notes: Vec::new(),
+            unsaid: Vec::new(),
+            table,
+        })
     }
 
     /// A stall has passed the threshold, or has ended.
     pub fn stall(&mut self, stall: &Stall) -> Result<()> {
         match self.view {
             _ if !self.order.keeps_stall(stall) => Ok(()),
-            View::Log => print_line(&log_line::stall(stall)),
+            View::Log => print_line(&log_line::stall(stall, self.is_fleet)),
             View::Json => print_line(&json::stall(stall)),
             // These show stalls inside their pictures.
             View::Table | View::Once | View::JsonOnce => Ok(()),
         }
     }
 
-    /// A new picture.
-    pub fn picture(&mut self, snapshot: Snapshot) -> Result<()> {
-        self.tell_elsewhere(&snapshot);
+    /// New pictures, one of each worker that is there.
+    pub fn pictures(&mut self, pictures: Vec<Snapshot>, is_final: bool) -> Result<()> {
+        for one in &pictures {
+            self.tell_elsewhere(one);
+        }
         match self.view {
-            View::Table => self.show(snapshot),
-            View::Once | View::JsonOnce if !snapshot.is_final => Ok(()),
-            View::Json | View::JsonOnce => print_line(&json::snapshot(&snapshot, &self.order)),
-            View::Once => {
-                let text = once::render(&snapshot, &self.order, columns());
-                print_line(text.trim_end_matches('\n'))
-            }
             View::Log => Ok(()),
+            View::Once | View::JsonOnce if !is_final => Ok(()),
+            View::Json | View::JsonOnce => pictures.iter().try_for_each(|one| self.json(one)),
+            View::Table => match self.in_one(pictures) {
+                Some(all) => self.show(all),
+                None => Ok(()),
+            },
+            View::Once => match self.in_one(pictures) {
+                Some(all) => {
+                    let text = once::render(&all, &self.order, columns());
+                    print_line(text.trim_end_matches('\n'))
+                }
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// The last picture of a worker that is gone.
+    pub fn last_picture(&mut self, last: Snapshot) -> Result<()> {
+        match self.view {
+            View::Log => {}
+            View::Json | View::JsonOnce => self.json(&last)?,
+            View::Table | View::Once if self.gone.len() < MAX_GONE => self.gone.push(last),
+            View::Table | View::Once => self.gone_too += 1,
+        }
+        Ok(())
+    }
+
+    fn json(&self, one: &Snapshot) -> Result<()> {
+        print_line(&json::snapshot(one, &self.order))
+    }
+
+    /// All pictures, also of those that have gone since the last time, in one.
+    fn in_one(&mut self, pictures: Vec<Snapshot>) -> Option<Snapshot> {
+        let mut all = std::mem::take(&mut self.gone);
+        all.extend(pictures);
+        let all = if self.is_fleet { Some(merge(all)) } else { all.pop() };
+        let mut notes = self.notes.clone();
+        match std::mem::take(&mut self.gone_too) {
+            0 => {}
+            more => notes.push(format!("{more} more workers have ended: they are not shown")),
+        }
+        all.map(|all| Snapshot { notes, ..all })
+    }
+
+    /// Says what stays worth knowing, and what to do about it: above the table, or on standard error.
+    pub fn note(&mut self, what: &str, hint: &str) {
+        if self.table.is_none() {
+            eprintln!("{what}\nhint: {hint}");
+        } else if self.notes.len() < MAX_NOTES {
+            self.notes.push(format!("{what} ({hint})"));
+        }
+    }
+
+    /// Says something on standard error, at the end if the table has the terminal.
+    pub fn say(&mut self, text: &str) {
+        if self.table.is_some() {
+            self.unsaid.truncate(MAX_UNSAID - 1);
+            self.unsaid.push(text.to_owned());
+        } else {
+            eprintln!("{text}");
         }
     }
 
@@ -122,6 +203,16 @@ impl Output {
             table.shown = Some(snapshot);
         }
         table.draw()
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Gives the terminal back.
+        self.table = None;
+        for text in &self.unsaid {
+            eprintln!("{text}");
+        }
     }
 }
 

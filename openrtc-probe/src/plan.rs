@@ -8,8 +8,10 @@ use crate::view::order::Order;
 /// Everything that `run.rs` needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The worker.
-    pub pid: u32,
+    /// The workers, each once; at least one.
+    pub pids: Vec<u32>,
+    /// Whether the processes below them are followed too.
+    pub children: bool,
     /// Names of the context variables that say who a poll is for.
     pub vars: Vars,
     /// The wall time of a poll above which it is a stall.
@@ -79,6 +81,11 @@ impl Surroundings {
 }
 
 impl Plan {
+    /// Whether there may be more than one worker.
+    pub fn is_fleet(&self) -> bool {
+        self.pids.len() > 1 || self.children
+    }
+
     /// What `typed` means here.
     pub fn new(typed: Cli, here: Surroundings) -> Result<Self, Usage> {
         refuse_conflicts(&typed)?;
@@ -88,7 +95,8 @@ impl Plan {
             View::Table | View::Log | View::Json => 1.0 / typed.refresh_rate,
         };
         Ok(Self {
-            pid: typed.pid,
+            pids: typed.pid,
+            children: typed.children,
             vars: Vars {
                 session: typed.session_var,
                 agent: typed.agent_var,
@@ -121,7 +129,24 @@ fn view(typed: &Cli, here: Surroundings) -> View {
     }
 }
 
+/// Workers that can be followed at once.
+pub const MAX_WORKERS: usize = 64;
+
+fn refuse_pids(pids: &[u32]) -> Result<(), Usage> {
+    for (at, pid) in pids.iter().enumerate() {
+        if pids[..at].contains(pid) {
+            return Err(Usage::new(format!("--pid {pid} is given twice"), "name each worker once"));
+        }
+    }
+    if pids.len() > MAX_WORKERS {
+        let message = format!("{} workers are named, {MAX_WORKERS} can be followed", pids.len());
+        return Err(Usage::new(message, "start another openrtc-probe for the rest"));
+    }
+    Ok(())
+}
+
 fn refuse_conflicts(typed: &Cli) -> Result<(), Usage> {
+    refuse_pids(&typed.pid)?;
     if typed.interval.is_some() && !typed.once {
         let hint = "add --once, or use --refresh-rate HZ for pictures that go on";
         return Err(Usage::new("--interval needs --once", hint));
@@ -214,7 +239,7 @@ mod tests {
             tenant: Some("t".into()),
         };
         assert_eq!(plan.order, order);
-        assert_eq!((plan.pid, plan.verbosity), (42, 1));
+        assert_eq!((plan.pids, plan.verbosity), (vec![42], 1));
         assert_eq!(plan.vars.session, "request_id");
         assert_eq!(plan.vars.agent, "openrtc_agent_name");
     }
@@ -225,6 +250,7 @@ mod tests {
             ("--interval 2", "--interval needs --once"),
             ("--once --duration 2", "--duration cannot be used with --once"),
             ("--session-var=", "--session-var is empty"),
+            ("--pid 7 --pid 42", "--pid 42 is given twice"),
         ] {
             let refused = plan(line, PIPE).unwrap_err();
             assert_eq!(refused.message, message);

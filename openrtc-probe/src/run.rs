@@ -1,67 +1,54 @@
 //! The loop: one `select!` over everything that can wake us. No arithmetic on what was measured, no
 //! formatting of it.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, OwnedFd},
-    time::Duration,
-};
+mod wakes;
 
-use anyhow::{Context as _, Result};
-use futures_util::{Stream, StreamExt as _, stream};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
-};
+use std::time::Duration;
 
+use anyhow::Result;
+use tokio::time::Instant;
+
+use self::wakes::{Wake, Wakes};
 use crate::{
     blocker::Blocker,
     cli::Doctor,
     clock,
     doctor::{self, Wanted},
-    model::Stall,
+    fleet::{self, Fleet, Found, Member, Scout},
+    model::{Stall, StallIds},
     output::{Output, Wish, print_line},
-    plan::{Plan, View},
-    profiler::{self, Profiler, Target, Verdict},
-    view::{
-        self,
-        top::{Press, events},
-    },
+    plan::{MAX_WORKERS, Plan, View},
+    profiler::{self, Target, Verdict},
+    view,
 };
 
-/// Memory is walked, and what ended is cleared away, at most this often.
-const SURVEY_EVERY: Duration = Duration::from_secs(1);
-/// An end that is further away than any run.
-const NEVER: Duration = Duration::from_hours(365 * 24);
-
-/// What woke us.
-enum Wake {
-    /// The kernel has events for us.
-    Events,
-    /// A poll may have passed the threshold.
-    Watch,
-    /// It is time to look around in the worker's memory.
-    Survey,
-    /// It is time for a picture.
-    Picture,
-    /// Somebody typed.
-    Typed(Press),
-    /// The worker is gone, the time is over, or we were asked to end.
-    End,
-}
-
-/// Attaches and runs until the worker is gone, the duration is over, or somebody ends it.
+/// Attaches and runs until the last worker is gone, the duration is over, or somebody ends it.
 ///
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
 pub async fn run(plan: &Plan) -> Result<()> {
-    let mut profiler = profiler::attach(target(plan), clock::now)?;
-    announce(plan, &profiler);
-    let ended = follow(plan, &mut profiler).await;
+    let target = target(plan);
+    let pids = plan.pids.iter().map(|pid| pid.cast_signed());
+    let (fleet, scout, found) = if plan.children {
+        profiler::check_host()?;
+        let mut scout = Scout::new(target, pids.collect(), MAX_WORKERS)?;
+        let found = scout.look(0, clock::now);
+        (Fleet::default(), Some(scout), found)
+    } else {
+        let targets: Vec<Target> = pids.map(|pid| Target { pid, ..target.clone() }).collect();
+        (Fleet::attach(&targets, clock::now)?, None, Vec::new())
+    };
+    fleet.members().iter().for_each(|member| announce(plan, member));
+    let wakes = Wakes::new(plan, &fleet, scout)?;
+    let mut run = Run { fleet, wakes, output: Output::open(plan)?, verbosity: plan.verbosity };
+    run.point_below();
+    run.welcome(found)?;
+    if plan.children && run.fleet.is_empty() {
+        run.output.say(&nobody_yet(&plan.pids));
+    }
+    let ended = run.follow().await;
     if plan.verbosity > 0 {
-        eprintln!("pairing: {}", profiler.pairing());
+        run.output.say(&run.pairings());
     }
     ended
 }
@@ -78,156 +65,187 @@ pub fn examine(typed: &Doctor) -> Result<u8> {
     Ok(report.exit_code())
 }
 
+fn nobody_yet(pids: &[u32]) -> String {
+    let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
+    format!("waiting: neither {} nor a process below runs an event loop yet", pids.join(", "))
+}
+
+/// What all workers are looked at for.
 fn target(plan: &Plan) -> Target {
     Target {
-        pid: plan.pid.cast_signed(),
+        pid: 0,
         session_var: plan.vars.session.clone(),
         agent_var: plan.vars.agent.clone(),
         tenant_var: plan.vars.tenant.clone(),
         stall_threshold_ns: plan.stall_threshold_ns,
         // The live table has the terminal for itself.
         is_kernel_logged: plan.verbosity > 1 && plan.view != View::Table,
+        is_job: plan.children,
+        stall_ids: StallIds::default(),
     }
 }
 
-async fn follow(plan: &Plan, profiler: &mut Profiler) -> Result<()> {
-    let mut wakes = Wakes::new(plan, profiler)?;
-    let mut output = Output::open(plan)?;
-    loop {
-        match wakes.next().await? {
-            Wake::Events => report(&mut output, &profiler.drain(clock::now()))?,
-            Wake::Watch => wakes.next_watch = watch(&mut output, profiler)?,
-            Wake::Survey => {
-                profiler.survey(clock::now());
-                check_pairing(profiler)?;
+/// A run that goes on.
+struct Run {
+    fleet: Fleet,
+    wakes: Wakes,
+    output: Output,
+    verbosity: u8,
+}
+
+impl Run {
+    async fn follow(&mut self) -> Result<()> {
+        while !self.fleet.is_empty() || self.wakes.has_roots() {
+            match self.wakes.next().await? {
+                Wake::Events(pid) => {
+                    let ended = self.fleet.drain(pid, clock::now());
+                    self.report(&ended)?;
+                }
+                Wake::Ended(pid) => {
+                    self.leave(pid)?;
+                    self.tell(&format!("process {pid} has ended"));
+                }
+                Wake::RootEnded(pid) => self.wakes.forget_root(pid),
+                Wake::Scouted(found) => self.welcome(found)?,
+                Wake::Watch => self.watch()?,
+                Wake::Survey => {
+                    self.let_go_of_replaced()?;
+                    self.fleet.survey(clock::now());
+                    self.fleet.members().iter().try_for_each(check_pairing)?;
+                }
+                Wake::Picture => self.picture(false)?,
+                Wake::Typed(press) => match self.output.press(press)? {
+                    Wish::Nothing => {}
+                    Wish::Picture => self.picture(false)?,
+                    Wish::End => break,
+                },
+                Wake::End => break,
             }
-            Wake::Picture => output.picture(profiler.picture(clock::now, false))?,
-            Wake::Typed(press) => match output.press(press)? {
-                Wish::Nothing => {}
-                Wish::Picture => output.picture(profiler.picture(clock::now, false))?,
-                Wish::End => break,
-            },
-            Wake::End => break,
+        }
+        self.finish()
+    }
+
+    /// The last picture of those that are still there.
+    fn finish(&mut self) -> Result<()> {
+        let pids: Vec<u32> = self.fleet.members().iter().map(Member::pid).collect();
+        for pid in pids {
+            let ended = self.fleet.drain(pid, clock::now());
+            self.report(&ended)?;
+        }
+        self.watch()?;
+        self.fleet.survey(clock::now());
+        self.picture(true)
+    }
+
+    fn report(&mut self, stalls: &[Stall]) -> Result<()> {
+        stalls.iter().try_for_each(|stall| self.output.stall(stall))
+    }
+
+    /// Reports what has passed the threshold, and plans the next look.
+    fn watch(&mut self) -> Result<()> {
+        self.let_go_of_replaced()?;
+        let now = clock::now();
+        let (stalls, next_ns) = self.fleet.watch(now);
+        self.report(&stalls)?;
+        self.wakes.watch_at(next_ns.map(|next_ns| {
+            Instant::now() + Duration::from_nanos(next_ns.saturating_sub(now.monotonic_ns))
+        }));
+        Ok(())
+    }
+
+    fn picture(&mut self, is_final: bool) -> Result<()> {
+        self.let_go_of_replaced()?;
+        let pictures = self.fleet.pictures(clock::now, is_final);
+        self.output.pictures(pictures, is_final)
+    }
+
+    /// A worker's run is over: its last stalls and its last picture.
+    fn leave(&mut self, pid: u32) -> Result<()> {
+        self.wakes.forget(pid);
+        let Some((stalls, last)) = self.fleet.leave(pid, clock::now) else { return Ok(()) };
+        self.report(&stalls)?;
+        self.output.last_picture(last)
+    }
+
+    /// Takes in new workers.
+    fn welcome(&mut self, found: Vec<Found>) -> Result<()> {
+        for found in found {
+            match found {
+                Found::Worker(member) => {
+                    self.tell(&format!("process {} is followed", member.pid()));
+                    self.wakes.watch(&member)?;
+                    self.fleet.join(*member);
+                }
+                Found::Refused(pid, why) => {
+                    self.output.say(&format!("process {pid} is not followed: {why:#}"));
+                }
+                Found::TooMany(pid) => {
+                    let most = format!("{MAX_WORKERS} workers are followed already");
+                    let what = format!("process {pid} is not followed: {most}");
+                    self.output.note(&what, &format!("openrtc-probe --pid {pid}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what else to look at where a named process is only the parent of the workers.
+    fn point_below(&mut self) {
+        for member in self.fleet.members().iter().filter(|member| !member.profiler().has_loop()) {
+            let pid = member.pid().cast_signed();
+            let workers = fleet::workers_below(pid);
+            if !workers.is_empty() {
+                let blocker = Blocker::OnlyParent { pid, workers };
+                self.output.note(&blocker.to_string(), &blocker.hint());
+            }
         }
     }
-    report(&mut output, &profiler.drain(clock::now()))?;
-    watch(&mut output, profiler)?;
-    profiler.survey(clock::now());
-    output.picture(profiler.picture(clock::now, true))
-}
 
-fn report(output: &mut Output, stalls: &[Stall]) -> Result<()> {
-    stalls.iter().try_for_each(|stall| output.stall(stall))
-}
+    /// Says what only those want to know who have asked for it.
+    fn tell(&mut self, text: &str) {
+        if self.verbosity > 0 {
+            self.output.say(text);
+        }
+    }
 
-/// Reports what has passed the threshold; says when to look next.
-fn watch(output: &mut Output, profiler: &mut Profiler) -> Result<Instant> {
-    let now = clock::now();
-    let (stalls, next_ns) = profiler.watch(now);
-    report(output, &stalls)?;
-    Ok(Instant::now() + Duration::from_nanos(next_ns.saturating_sub(now.monotonic_ns)))
+    /// What they run now is not what was attached to.
+    fn let_go_of_replaced(&mut self) -> Result<()> {
+        for pid in self.fleet.replaced() {
+            self.leave(pid)?;
+            let why = Blocker::Replaced { pid: pid.cast_signed() };
+            self.output.say(&format!("{why}\nhint: {}", why.hint()));
+        }
+        Ok(())
+    }
+
+    fn pairings(&self) -> String {
+        let one = |member: &Member| format!("pairing: {}", member.profiler().pairing());
+        self.fleet.members().iter().map(one).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Sites that do not pair up would charge time to the wrong session: better none than wrong.
-fn check_pairing(profiler: &Profiler) -> Result<()> {
-    let pairing = profiler.pairing();
+fn check_pairing(member: &Member) -> Result<()> {
+    let pairing = member.profiler().pairing();
     if pairing.verdicts().contains(&Verdict::Broken) {
+        let what = format!("the interpreter of process {}", member.pid());
         let why = format!("entries and exits do not pair up: {pairing}");
-        return Err(Blocker::SiteRefused { what: "this interpreter".into(), why }.into());
+        return Err(Blocker::SiteRefused { what, why }.into());
     }
     Ok(())
 }
 
-/// Everything that can wake the loop.
-struct Wakes {
-    events: AsyncFd<OwnedFd>,
-    worker: AsyncFd<OwnedFd>,
-    signals: [Signal; 3],
-    survey: Interval,
-    picture: Interval,
-    next_watch: Instant,
-    end_at: Instant,
-    typed: Box<dyn Stream<Item = io::Result<Press>> + Unpin>,
-}
-
-impl Wakes {
-    fn new(plan: &Plan, profiler: &Profiler) -> Result<Wakes> {
-        let worker = Pid::from_raw(plan.pid.cast_signed())
-            .context("process 0 is no worker")
-            .and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::NONBLOCK)?))
-            .with_context(|| format!("cannot watch process {} for its end", plan.pid))?;
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        let now = Instant::now();
-        let lasts = match plan.view {
-            View::Once | View::JsonOnce => plan.interval,
-            _ => plan.duration.unwrap_or(NEVER),
-        };
-        let ring = profiler.kernel().as_fd().try_clone_to_owned();
-        Ok(Wakes {
-            events: ring.and_then(listen_on).context("cannot wait for the kernel's events")?,
-            worker: listen_on(worker).context("cannot wait for the worker's end")?,
-            signals: [
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            ],
-            survey: every(SURVEY_EVERY, now),
-            picture: every(plan.interval, now),
-            next_watch: now,
-            end_at: now + lasts,
-            typed: match plan.view {
-                View::Table => Box::new(events()),
-                _ => Box::new(stream::pending()),
-            },
-        })
-    }
-
-    async fn next(&mut self) -> Result<Wake> {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        Ok(tokio::select! {
-            biased;
-            _ = interrupt.recv() => Wake::End,
-            _ = terminate.recv() => Wake::End,
-            _ = hangup.recv() => Wake::End,
-            gone = self.worker.readable() => {
-                gone.context("cannot wait for the worker's end")?.retain_ready();
-                Wake::End
-            }
-            () = sleep_until(self.end_at) => Wake::End,
-            () = sleep_until(self.next_watch) => Wake::Watch,
-            ready = self.events.readable() => {
-                ready.context("cannot wait for the kernel's events")?.clear_ready();
-                Wake::Events
-            }
-            typed = self.typed.next() => match typed {
-                Some(press) => Wake::Typed(press.context("cannot read the keyboard")?),
-                None => Wake::End,
-            },
-            _ = self.survey.tick() => Wake::Survey,
-            _ = self.picture.tick() => Wake::Picture,
-        })
-    }
-}
-
-/// Wakes when `fd` becomes readable.
-fn listen_on(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by what is returned, which gives no way to close or replace
-    // it while it is registered.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
-}
-
-fn every(period: Duration, from: Instant) -> Interval {
-    let mut interval = interval_at(from + period, period);
-    // A picture that is late is worth one, not several.
-    interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    interval
-}
-
 /// Says on standard error what is attached where, and what is missing.
-fn announce(plan: &Plan, profiler: &Profiler) {
+fn announce(plan: &Plan, member: &Member) {
+    let profiler = member.profiler();
     if plan.verbosity > 0 {
         let interpreter = profiler.interpreter();
-        eprintln!("CPython {} in {}", interpreter.version, interpreter.path.display());
+        eprintln!(
+            "process {}: CPython {} in {}",
+            member.pid(),
+            interpreter.version,
+            interpreter.path.display()
+        );
         eprintln!("a trap takes {} ns on this machine", profiler.trap_ns());
         for site in &interpreter.sites {
             let at = site.address.0;

@@ -49,11 +49,17 @@ pub struct Session {
     pub is_cut: bool,
     /// The type of the tag's value.
     pub id_type: Option<String>,
+    /// Its memory, in MB.
+    pub mem_mb: Option<f64>,
+    /// Whether that is its own alone.
+    pub mem_is_own: bool,
 }
 
 /// The worker as a whole.
 #[derive(Debug, Clone, Default)]
 pub struct Worker {
+    /// Its process id; 0 where the probe does not tell.
+    pub pid: i64,
     /// Since attach, by the kernel's account.
     pub cpu_s: f64,
     /// The loops seen.
@@ -127,6 +133,8 @@ impl Snapshot {
 pub struct Stall {
     /// Which one; a stall has the same id in all its reports.
     pub id: String,
+    /// In which process; 0 where the probe does not tell.
+    pub pid: i64,
     /// Whose; none for untagged.
     pub session: Option<String>,
     /// Its agent.
@@ -200,6 +208,7 @@ fn snapshot(object: &Value, read_at_real_ns: i64) -> Result<Snapshot> {
 
 fn worker(object: &Value) -> Result<Worker> {
     Ok(Worker {
+        pid: object["pid"].as_i64().unwrap_or(0),
         cpu_s: field::float(object, "cpu_seconds")?,
         loops: field::text(object, "loop")?,
         python: field::text(object, "python")?,
@@ -225,6 +234,8 @@ fn session(object: &Value) -> Result<Session> {
         status: field::text(object, "status")?,
         is_cut: field::flag(object, "session_id_is_cut"),
         id_type: field::maybe_text(object, "session_id_type"),
+        mem_mb: object["mem_mb"].as_f64(),
+        mem_is_own: field::flag(object, "mem_is_own"),
     })
 }
 
@@ -244,6 +255,7 @@ fn usage(object: &Value) -> Result<Usage> {
 fn stall(object: &Value, read_at_real_ns: i64) -> Result<Stall> {
     Ok(Stall {
         id: object["stall_id"].to_string(),
+        pid: object["pid"].as_i64().unwrap_or(0),
         session: field::maybe_text(object, "session_id"),
         agent: field::maybe_text(object, "agent_name"),
         tenant: field::maybe_text(object, "tenant"),

@@ -326,6 +326,7 @@ const USAGE: &[(&[&str], &str, &str)] = &[
     (&["--pid", "1", "--interval", "2"], "--interval needs --once", "--once"),
     (&["--pid", "1", "--once", "--duration", "2"], "--duration", "--interval"),
     (&["--pid", "1", "--session-var", ""], "--session-var is empty", "ContextVar"),
+    (&["--pid", "1", "--pid", "1"], "--pid 1 is given twice", "each worker once"),
     (&["--pid", "1", "--jsno"], "unknown argument", "--json"),
 ];
 

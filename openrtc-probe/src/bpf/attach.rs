@@ -102,21 +102,46 @@ impl Log for StandardError {
     fn flush(&self) {}
 }
 
+/// How much is followed in one worker; what is beyond is counted as lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    threads: u32,
+    sessions: u32,
+}
+
+impl Capacity {
+    /// For any worker: 8 MB of the kernel's memory.
+    pub const FULL: Capacity = Capacity { threads: MAX_THREADS, sessions: MAX_SESSIONS };
+    /// For one of many processes with few sessions each: 1 MB.
+    pub const SMALL: Capacity = Capacity { threads: MAX_THREADS / 8, sessions: MAX_SESSIONS / 8 };
+}
+
 impl Kernel {
     /// Loads the programs for the worker that `config` describes. Nothing is attached yet. With
     /// `is_logged` they tell what they do on standard error.
-    pub fn load(config: &Config, settings: &Settings, is_logged: bool) -> Result<Kernel> {
+    pub fn load(
+        config: &Config,
+        settings: &Settings,
+        capacity: Capacity,
+        is_logged: bool,
+    ) -> Result<Kernel> {
         let config_value = Wire(*config);
         let level = if is_logged { Level::Debug as u8 } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .override_global("CONFIG", &config_value, true)
             .override_global(aya_log::LEVEL, &level, true)
+            .map_max_entries("THREADS", capacity.threads)
+            .map_max_entries("THREAD_SLOTS", capacity.threads)
+            .map_max_entries("FREE_THREADS", capacity.threads)
+            .map_max_entries("SESSIONS", capacity.sessions)
+            .map_max_entries("SESSION_SLOTS", capacity.sessions)
+            .map_max_entries("FREE_SESSIONS", capacity.sessions)
             .load(OBJECT)
             .context("the kernel refused the maps or the object of openrtc-probe")?;
         let mut kernel = Kernel {
             tgid: config.tgid,
-            threads: mapped(&ebpf, "THREADS", MAX_THREADS)?,
-            sessions: mapped(&ebpf, "SESSIONS", MAX_SESSIONS)?,
+            threads: mapped(&ebpf, "THREADS", capacity.threads)?,
+            sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
             settings: mapped(&ebpf, "SETTINGS", 1)?,
             thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
@@ -128,10 +153,10 @@ impl Kernel {
             ebpf,
         };
         kernel.settings.write(0, *settings);
-        for slot in 0..MAX_THREADS {
+        for slot in 0..capacity.threads {
             kernel.free_threads.push(slot, 0).context("cannot fill the queue of thread slots")?;
         }
-        for slot in UNTAGGED + 1..MAX_SESSIONS {
+        for slot in UNTAGGED + 1..capacity.sessions {
             kernel.free_sessions.push(slot, 0).context("cannot fill the queue of session slots")?;
         }
         if is_logged {

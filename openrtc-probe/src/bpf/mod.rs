@@ -15,7 +15,7 @@ mod shared;
 mod trial;
 mod wire;
 
-pub use attach::{CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
+pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
 pub use kernel_layout::kernel_layout;
 pub use reap::Reaper;
 pub use trial::{Trial, trial};

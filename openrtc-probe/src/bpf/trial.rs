@@ -4,7 +4,10 @@ use anyhow::{Context as _, Result};
 use aya::programs::UProbe;
 use openrtc_common::config::{Config, Settings};
 
-use super::{attach::Kernel, kernel_layout};
+use super::{
+    attach::{Capacity, Kernel},
+    kernel_layout,
+};
 
 /// Every program at a worker's sites.
 const AT_SITES: [&str; 6] =
@@ -35,7 +38,7 @@ pub fn trial(now_ns: impl Fn() -> u64) -> Trial {
 
 fn load() -> Result<(Kernel, usize)> {
     let config = Config { tgid: std::process::id(), kernel: kernel_layout()?, ..Config::default() };
-    let mut kernel = Kernel::load(&config, &Settings::default(), false)?;
+    let mut kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
     for name in AT_SITES {
         let program: &mut UProbe = kernel.program(name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;

@@ -4,10 +4,7 @@ use std::{collections::HashSet, fs, path::Path};
 
 use crate::{
     blocker::Blocker,
-    cpython::{
-        Python, VarAt,
-        memory::{LiveMemory, RemoteAddr},
-    },
+    cpython::{Python, VarAt, memory::RemoteAddr},
     host::{
         Namespaces,
         cgroup::{CpuLimit, cpu_limit},
@@ -91,13 +88,11 @@ fn fill(seen: &mut Seen, pid: i32, vars: &[String; 3]) -> Result<(), Blocker> {
     let on_disk = on_disk(pid, &identity.path);
     seen.identity = Some((identity, on_disk));
     let interpreter = worker.interpreter()?;
-    let (version, layout) = (interpreter.version, interpreter.layout.clone());
-    let addresses = interpreter.addresses;
-    seen.interpreter = Some(interpreter);
+    let interpreter = seen.interpreter.insert(interpreter);
     let tids = worker
         .tids()
         .map_err(|why| Blocker::Unreadable { what: "its threads".into(), why: why.to_string() })?;
-    let python = Python::open(LiveMemory::new(pid), version, layout, &addresses, &tids)?;
+    let python = worker.python(interpreter, &tids)?;
     let threads = python.threads(&tids).unwrap_or_default();
     let loops = threads.iter().filter_map(|thread| {
         let running = thread.running_loop.as_ref()?;

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     blocker::Blocker,
     host::stolen::{between, stolen_ns},
-    model::{Snapshot, Stall},
+    model::{Snapshot, Stall, StallIds},
     profiler::{self, Now, Target},
 };
 
@@ -112,6 +112,8 @@ fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Resu
         tenant_var: "openrtc_tenant_id".into(),
         stall_threshold_ns: STALL_THRESHOLD_NS,
         is_kernel_logged: false,
+        is_job: false,
+        stall_ids: StallIds::default(),
     };
     let mut profiler = profiler::attach(target, &now)?;
     let before_ns = stolen_ns();

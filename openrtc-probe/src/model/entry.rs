@@ -38,6 +38,15 @@ pub(super) fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
     (format!("<{}>", name.map_or("?", String::as_str)), IdType::Other(name.cloned()))
 }
 
+/// The process that a session lives in, and what a live one has of its memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Home {
+    pub(super) pid: u32,
+    pub(super) bytes: Option<u64>,
+    /// It is alone in the process.
+    pub(super) is_own: bool,
+}
+
 /// One session, over all the slots that its tag has had.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
@@ -88,7 +97,7 @@ impl Entry {
         now_ns: u64,
         types: &TypeNames,
         ended: bool,
-        mem_bytes: Option<u64>,
+        home: Home,
         stalls_now: bool,
         rates: Rates,
     ) -> Session {
@@ -99,6 +108,7 @@ impl Entry {
         let (session_id, id_type) = id_of(&tag, types);
         Session {
             session_id,
+            pid: home.pid,
             id_is_cut: tag.is_cut(),
             id_type,
             agent_name: self.names.agent.clone(),
@@ -107,7 +117,8 @@ impl Entry {
             duration_is_lower_bound: self.was_there,
             usage: self.shown,
             cpu_ratio: rates.ratio(self.shown.cpu_ns(), self.shown_cpu_before_ns),
-            mem_bytes: mem_bytes.filter(|_| !ended),
+            mem_bytes: home.bytes.filter(|_| !ended),
+            mem_is_own: home.is_own && !ended,
             peak_bytes: self.peak_bytes,
             status: match (ended, slow) {
                 (true, _) => Status::Ended,

@@ -12,10 +12,10 @@ use openrtc_common::{
 };
 
 use super::{
-    entry::{Census, Entry, TypeNames, id_of},
+    entry::{Census, Entry, Home, TypeNames, id_of},
     look::{Fact, Look, ThreadLook},
     snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
-    stalls::{Known, Stalls},
+    stalls::{Known, StallIds, Stalls},
     usage::Rates,
 };
 
@@ -26,6 +26,8 @@ pub struct About {
     pub pid: u32,
     /// Interpreter version.
     pub python: String,
+    /// Where its stalls get their numbers.
+    pub stall_ids: StallIds,
 }
 
 /// Cumulative totals besides the sessions.
@@ -33,9 +35,14 @@ pub struct About {
 struct Totals {
     process_cpu_ns: u64,
     loop_threads: usize,
-    loop_overhead_ns: u64,
-    other_threads_ns: u64,
+    loop_overhead_ns: i64,
+    other_threads_ns: i64,
     untagged: Usage,
+}
+
+/// What came between two readings of what may begin below zero; never less than nothing.
+fn since(now: i64, origin: i64) -> u64 {
+    now.saturating_sub(origin).max(0).cast_unsigned()
 }
 
 /// The model of one worker.
@@ -65,10 +72,11 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger; a poll of `threshold_ns` or more is a stall.
     pub fn new(about: About, threshold_ns: u64, unix_offset_ns: i128) -> Ledger {
+        let ids = about.stall_ids.clone();
         Ledger {
+            stalls: Stalls::new(about.pid, ids, threshold_ns, unix_offset_ns),
             about,
             threshold_ns,
-            stalls: Stalls::new(threshold_ns, unix_offset_ns),
             sessions: HashMap::new(),
             types: TypeNames::new(),
             gone: Usage::default(),
@@ -131,6 +139,11 @@ impl Ledger {
         self.with_names(known)
     }
 
+    /// Whether an event loop was seen.
+    pub fn has_loop(&self) -> bool {
+        !self.loops.is_empty()
+    }
+
     /// Sessions whose agent or tenant is not known yet.
     pub fn is_unnamed(&self, key: &TagKey) -> bool {
         self.sessions
@@ -172,7 +185,8 @@ impl Ledger {
         worker.polls_per_s = rates.per_s(worker.polls, polls_before);
         // A thread that became a loop's takes its past with it: a leap, and no rate.
         let is_split_alike = totals.loop_threads <= before.loop_threads;
-        let rate = |now, before| rates.ratio(now, before).filter(|_| is_split_alike);
+        let rate =
+            |now: i64, before: i64| rates.ratio(since(now, before), 0).filter(|_| is_split_alike);
         worker.loop_overhead_cpu_ratio = rate(totals.loop_overhead_ns, before.loop_overhead_ns);
         worker.other_threads_cpu_ratio = rate(totals.other_threads_ns, before.other_threads_ns);
         let contexts_ns = self.sum(&untagged, Usage::cpu_ns);
@@ -180,6 +194,11 @@ impl Ledger {
         worker.ended_cpu_ns = contexts_ns.saturating_sub(untagged.usage.cpu_ns() + listed_ns);
         let cpu_ns = contexts_ns + worker.loop_overhead_cpu_ns + worker.other_threads_cpu_ns;
         worker.accounted_ratio = (worker.cpu_ns > 0).then(|| cpu_ns as f64 / worker.cpu_ns as f64);
+        if look.process_cpu_ns.is_none() {
+            // What is known is the least that it was, and there is nothing to check it against.
+            (worker.cpu_ns, worker.cpu_ratio) = (worker.cpu_ns.max(cpu_ns), None);
+            worker.accounted_ratio = None;
+        }
         self.before = Some((look.at_ns, totals, worker.polls));
         Snapshot {
             at_unix_ns: look.at_unix_ns,
@@ -191,6 +210,8 @@ impl Ledger {
             sessions,
             stalls: self.stalls.iter().map(|known| self.with_names(known)).collect(),
             health: self.health(look),
+            fleet: None,
+            notes: Vec::new(),
         }
     }
 
@@ -246,7 +267,9 @@ impl Ledger {
     }
 
     fn totals(&self, look: &Look) -> Totals {
-        let mut totals = Totals { process_cpu_ns: look.process_cpu_ns, ..self.exited };
+        let last_ns = self.before.map_or(0, |(_, before, _)| before.process_cpu_ns);
+        let process_cpu_ns = look.process_cpu_ns.unwrap_or(last_ns);
+        let mut totals = Totals { process_cpu_ns, ..self.exited };
         for thread in &look.threads {
             let outside_ns = thread.outside_ns(look.at_ns);
             if thread.is_loop() {
@@ -260,12 +283,11 @@ impl Ledger {
     }
 
     fn worker(&self, look: &Look, totals: &Totals, origin: &Totals) -> Worker {
-        let since = |now: u64, origin: u64| now.saturating_sub(origin);
         Worker {
             pid: self.about.pid,
             python: self.about.python.clone(),
             event_loop: self.loops.join(", "),
-            cpu_ns: since(totals.process_cpu_ns, origin.process_cpu_ns),
+            cpu_ns: totals.process_cpu_ns.saturating_sub(origin.process_cpu_ns),
             rss_bytes: look.rss_bytes,
             threads: look.thread_count,
             loop_overhead_cpu_ns: since(totals.loop_overhead_ns, origin.loop_overhead_ns),
@@ -296,7 +318,12 @@ impl Ledger {
         let live_count =
             self.sessions.iter().filter(|(key, entry)| !entry.has_ended(key, census)).count()
                 as u64;
-        let mem_bytes = look.rss_bytes.filter(|_| live_count > 0).map(|rss| rss / live_count);
+        let of_all = look.share_bytes.or(look.rss_bytes);
+        let home = Home {
+            pid: self.about.pid,
+            bytes: of_all.filter(|_| live_count > 0).map(|bytes| bytes / live_count),
+            is_own: look.share_bytes.is_some() && live_count == 1,
+        };
         let mut rows = Vec::new();
         for (key, entry) in &mut self.sessions {
             let ended = entry.has_ended(key, census);
@@ -305,11 +332,11 @@ impl Ledger {
             }
             entry.ended_shown = ended;
             if !ended {
-                entry.peak_bytes = entry.peak_bytes.max(mem_bytes);
+                entry.peak_bytes = entry.peak_bytes.max(home.bytes);
             }
-            let is_stalling = ongoing.contains(key);
             let types = &self.types;
-            rows.push(entry.row(look.at_ns, types, ended, mem_bytes, is_stalling, rates));
+            let is_stalling = ongoing.contains(key);
+            rows.push(entry.row(look.at_ns, types, ended, home, is_stalling, rates));
         }
         rows.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         rows

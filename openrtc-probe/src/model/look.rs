@@ -16,10 +16,12 @@ pub struct Look {
     pub at_ns: u64,
     /// Nanoseconds since the Unix epoch.
     pub at_unix_ns: i128,
-    /// CPU time of the process, by the kernel's own account.
-    pub process_cpu_ns: u64,
+    /// CPU time of the process, by the kernel's own account; unknown once the process is gone.
+    pub process_cpu_ns: Option<u64>,
     /// Resident set, if it could be read.
     pub rss_bytes: Option<u64>,
+    /// Of that, with what is shared in parts: of a process that may run one session alone.
+    pub share_bytes: Option<u64>,
     /// Threads alive.
     pub thread_count: u32,
     /// The followed threads.
@@ -60,13 +62,15 @@ impl ThreadLook {
         self.thread.clock.read_as(now_ns, self.doing)
     }
 
-    /// CPU time outside any context: what the kernel charged the thread with, less its polls.
-    pub fn outside_ns(&self, now_ns: u64) -> u64 {
+    /// CPU time outside any context: what the kernel charged the thread with, less its polls. Until the
+    /// scheduler's programs are attached a poll's sleep counts as running, so that it may be negative;
+    /// the difference to a later look is right.
+    pub fn outside_ns(&self, now_ns: u64) -> i64 {
         let polls = &self.thread.polls;
         let open = polls.open_span(&self.reading(now_ns));
         let open_ns = open.map_or(0, |open| open.split.on_cpu_ns);
         let charged_ns = self.thread.clock.charged_ns(now_ns, self.doing);
-        charged_ns.saturating_sub(polls.on_cpu_ns + open_ns)
+        charged_ns.cast_signed() - (polls.on_cpu_ns + open_ns).cast_signed()
     }
 }
 

@@ -3,6 +3,7 @@
 mod entry;
 mod ledger;
 mod look;
+mod merge;
 mod snapshot;
 mod stalls;
 mod usage;
@@ -12,5 +13,6 @@ mod tests;
 
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
+pub use merge::merge;
 pub use snapshot::{Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
-pub use stalls::{Known, Stalls};
+pub use stalls::{Known, StallIds, Stalls};

@@ -25,6 +25,23 @@ pub struct Snapshot {
     pub stalls: Vec<Stall>,
     /// What we know that we missed.
     pub health: Health,
+    /// Where several workers may be followed: each by itself. All else is then of all of them; see
+    /// [`merge`](super::merge()).
+    pub fleet: Option<Vec<Snapshot>>,
+    /// What else is to be said, such as what else to look at.
+    pub notes: Vec<String>,
+}
+
+impl Snapshot {
+    /// The process is gone: no session lives in it any more, and no poll goes on.
+    pub fn end_sessions(&mut self) {
+        for session in &mut self.sessions {
+            session.status = Status::Ended;
+        }
+        for stall in &mut self.stalls {
+            stall.ongoing = false;
+        }
+    }
 }
 
 /// The worker as a whole.
@@ -110,6 +127,8 @@ pub struct Session {
     /// The tag as the worker holds it: untrusted text. Of a value that is no text, its type in angle
     /// brackets.
     pub session_id: String,
+    /// The process that it runs in: with the tag, what tells it from all others.
+    pub pid: u32,
     /// Whether the id was longer than what is kept.
     pub id_is_cut: bool,
     /// What the id is made of.
@@ -126,8 +145,11 @@ pub struct Session {
     pub usage: Usage,
     /// CPU time over the interval, of one core.
     pub cpu_ratio: Option<f64>,
-    /// Resident set of the worker, shared equally among live sessions, as `openrtc top` defines it.
+    /// Memory of the worker, shared equally among live sessions, as `openrtc top` defines it: its resident
+    /// set, or in a process for one session the part of it that is its own.
     pub mem_bytes: Option<u64>,
+    /// Whether that is of this session alone.
+    pub mem_is_own: bool,
     /// The highest value of that in the session's life.
     pub peak_bytes: Option<u64>,
     /// What it is doing.
@@ -172,8 +194,10 @@ impl Status {
 /// A poll on a loop thread that passed the threshold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stall {
-    /// Counts up from 1 in one run.
+    /// Counts up from 1 in one run, over all workers.
     pub stall_id: u64,
+    /// The process that it is in.
+    pub pid: u32,
     /// The culprit, `None` for an untagged poll; as [`Session::session_id`].
     pub session_id: Option<String>,
     /// Whether its id was longer than what is kept.

@@ -1,6 +1,12 @@
 //! Which polls stall: found while they run, settled when they end.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use openrtc_common::{
     event::Event,
@@ -33,13 +39,24 @@ pub struct Known {
     gone_since_ns: Option<u64>,
 }
 
-/// All stalls of a run.
+/// Numbers for stalls: every worker of a run draws from the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct StallIds(Arc<AtomicU64>);
+
+impl StallIds {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// All stalls of a worker.
 #[derive(Debug)]
 pub struct Stalls {
+    pid: u32,
     threshold_ns: u64,
     /// Wall clock minus monotonic clock.
     unix_offset_ns: i128,
-    last_id: u64,
+    ids: StallIds,
     ongoing: Vec<Known>,
     ended: VecDeque<Known>,
     /// Ends that were never delivered.
@@ -48,11 +65,12 @@ pub struct Stalls {
 
 impl Stalls {
     /// No stalls yet.
-    pub fn new(threshold_ns: u64, unix_offset_ns: i128) -> Stalls {
+    pub fn new(pid: u32, ids: StallIds, threshold_ns: u64, unix_offset_ns: i128) -> Stalls {
         Stalls {
+            pid,
             threshold_ns,
             unix_offset_ns,
-            last_id: 0,
+            ids,
             ongoing: Vec::new(),
             ended: VecDeque::new(),
             lost_ends: 0,
@@ -81,8 +99,7 @@ impl Stalls {
                 self.fill(index, &poll, &tag);
                 continue;
             }
-            self.last_id += 1;
-            let mut known = self.known(self.last_id, tid, &poll, &tag);
+            let mut known = self.known(self.ids.next(), tid, &poll, &tag);
             known.stall.ongoing = true;
             passed.push(known.clone());
             self.ongoing.push(known);
@@ -96,8 +113,7 @@ impl Stalls {
         let id = if let Some(index) = self.find(event.tid, event.started_at_ns) {
             self.ongoing.swap_remove(index).stall.stall_id
         } else {
-            self.last_id += 1;
-            self.last_id
+            self.ids.next()
         };
         let ended = Ended {
             slot: event.slot,
@@ -153,6 +169,7 @@ impl Stalls {
             tag: if tagged { *tag } else { TagText::EMPTY },
             stall: Stall {
                 stall_id,
+                pid: self.pid,
                 started_at_unix_ns: i128::from(poll.started_at_ns) + self.unix_offset_ns,
                 is_lower_bound: poll.seeded,
                 duration_ns: poll.split.wall_ns,

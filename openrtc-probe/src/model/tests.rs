@@ -53,7 +53,7 @@ fn loop_thread(now_us: u64, in_polls_us: u64, poll: Option<(u32, u64)>) -> Threa
 fn look(at_us: u64, threads: Vec<ThreadLook>, sessions: Vec<(u32, session::Session)>) -> Look {
     Look {
         at_ns: at_us * US,
-        process_cpu_ns: at_us * US,
+        process_cpu_ns: Some(at_us * US),
         rss_bytes: Some(1000),
         threads,
         sessions,
@@ -63,7 +63,7 @@ fn look(at_us: u64, threads: Vec<ThreadLook>, sessions: Vec<(u32, session::Sessi
 
 /// A ledger that has had its first look, at an empty worker.
 fn ledger() -> Ledger {
-    let about = About { pid: 1, python: "3.11.2".into() };
+    let about = About { pid: 1, python: "3.11.2".into(), ..About::default() };
     let mut ledger = Ledger::new(about, THRESHOLD_NS, 0);
     ledger.picture(&look(0, vec![], vec![]), false);
     ledger
@@ -326,4 +326,15 @@ fn a_tag_that_is_no_text_has_the_name_of_its_type() {
     let shown = (&*named.sessions[0].session_id, &named.sessions[0].id_type);
     assert_eq!(shown, ("<int>", &IdType::Other(Some("int".into()))));
     assert_eq!((ledger.unnamed_type(&int), ledger.unnamed_type(&tag("x"))), (None, None));
+}
+
+#[test]
+fn what_polls_seemed_to_use_before_the_scheduler_was_heard_is_not_missing_later() {
+    let mut ledger = Ledger::new(About::default(), THRESHOLD_NS, 0);
+    // A sleep of 900 us inside a poll was taken for running: more than the thread was charged with.
+    let first = loop_thread(1000, 1900, None);
+    ledger.picture(&look(1000, vec![first], vec![]), false);
+    let later = loop_thread(2000, 2500, None);
+    let shown = ledger.picture(&look(2000, vec![later], vec![]), false);
+    assert_eq!(shown.worker.loop_overhead_cpu_ns, 400 * US, "1,000 us charged, 600 us in polls");
 }

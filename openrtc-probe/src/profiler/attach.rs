@@ -4,10 +4,11 @@
 //! and enters; the threads and polls that are there already; the scheduler. On any error all that
 //! was attached is detached, because whoever holds it is dropped.
 
-use std::io;
+use std::{io, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use openrtc_common::{
+    account::state,
     config::{Config, Settings, SiteRegisters},
     poll::{Frame, MAX_DEPTH, via},
     session::UNTAGGED,
@@ -16,18 +17,20 @@ use openrtc_common::{
 use super::{Now, Profiler, Vars, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
-    bpf::{self, Kernel, Programs, Reaper, SitePoint},
-    cpython::{
-        PyThread, Python,
-        memory::{LiveMemory, RemoteAddr},
-    },
+    bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
+    cpython::{PyThread, Python, memory::RemoteAddr},
     host,
-    model::{About, Ledger},
+    model::{About, Ledger, StallIds},
     worker::{Interpreter, SiteKind, Worker, WorkerThread},
 };
 
 /// How often a thread's entered contexts are read anew because it moved on.
 const SEED_TRIES: usize = 16;
+
+/// How often, and after how long, it is looked whether a thread has been heard of. One that has a CPU
+/// for itself and never sleeps is not.
+const HEAR_TRIES: usize = 20;
+const HEAR_EVERY: Duration = Duration::from_millis(2);
 
 /// What to look at, and for what.
 #[derive(Clone, Debug)]
@@ -44,6 +47,11 @@ pub struct Target {
     pub stall_threshold_ns: u64,
     /// Whether the programs in the kernel tell what they do on standard error.
     pub is_kernel_logged: bool,
+    /// Whether it may be a process that runs one session alone, as OpenRTC's `isolation="process"` has
+    /// it: then its memory is its share of what it has in common with others.
+    pub is_job: bool,
+    /// Where stalls get their numbers.
+    pub stall_ids: StallIds,
 }
 
 /// Which program stands at which site, and in which order they are attached.
@@ -61,25 +69,18 @@ const PROGRAMS: [(SiteKind, &str); 6] = [
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
 pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
-    if let Some(blocker) = host::blockers(&host::HostFacts::read()?).into_iter().next() {
-        return Err(blocker.into());
-    }
+    check_host()?;
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
-    let python = Python::open(
-        LiveMemory::new(target.pid),
-        interpreter.version,
-        interpreter.layout.clone(),
-        &interpreter.addresses,
-        &worker.tids()?,
-    )?;
+    let python = worker.python(&interpreter, &worker.tids()?)?;
     let config = config(&target, &interpreter, &python)?;
     let mut settings = Settings {
         stall_threshold_ns: target.stall_threshold_ns,
         remembers: u64::from(interpreter.changes_are_seen),
         ..Settings::default()
     };
-    let mut kernel = Kernel::load(&config, &settings, target.is_kernel_logged)?;
+    let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
+    let mut kernel = Kernel::load(&config, &settings, capacity, target.is_kernel_logged)?;
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
     kernel.set(&settings);
     kernel.load_scheduler()?;
@@ -88,7 +89,11 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let at_attach = AtAttach::of(kernel.threads());
 
     let start = now();
-    let about = About { pid: target.pid as u32, python: interpreter.version.to_string() };
+    let about = About {
+        pid: target.pid as u32,
+        python: interpreter.version.to_string(),
+        stall_ids: target.stall_ids.clone(),
+    };
     let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
     let ledger = Ledger::new(about, target.stall_threshold_ns, unix_offset_ns);
     let mut profiler = Profiler {
@@ -102,16 +107,26 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         target,
         vars: Vars::default(),
         at_attach,
-        last_cpu_ns: 0,
     };
     profiler.find_vars(start);
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;
+    profiler.let_it_be_heard();
     profiler.find_loops();
     profiler.find_sessions(now());
     // The origin: everything shown is since now.
     profiler.picture(now, false);
+    // All of this was read by the process's id: was it the same process, and the same program?
+    profiler.whereabouts()?;
     Ok(profiler)
+}
+
+/// Refuses a machine that cannot be probed at all.
+///
+/// # Errors
+/// The first [`Blocker`].
+pub fn check_host() -> Result<()> {
+    host::blockers(&host::HostFacts::read()?).into_iter().next().map_or(Ok(()), |b| Err(b.into()))
 }
 
 /// Since 6.16 the kernel asks for more than `CAP_PERFMON` before it lets anybody place a uprobe. That is
@@ -167,6 +182,18 @@ pub fn site_points(interpreter: &Interpreter) -> Vec<SitePoint> {
 }
 
 impl Profiler {
+    /// A thread that can run, and of which the scheduler has told nothing, either runs or waits for a
+    /// CPU: the first look could not tell. It is heard of as soon as it leaves its CPU, or gets one.
+    fn let_it_be_heard(&self) {
+        for _ in 0..HEAR_TRIES {
+            let mut looks = self.thread_looks().into_iter();
+            if !looks.any(|look| look.is_unheard() && look.doing == state::ON_CPU) {
+                return;
+            }
+            thread::sleep(HEAR_EVERY);
+        }
+    }
+
     /// Gives every thread an account, with the contexts that it is in now.
     fn seed(&mut self, now: &impl Fn() -> Now) -> Result<()> {
         let threads = self.worker.threads().context("cannot list the worker's threads")?;

@@ -4,6 +4,7 @@
 //! It has no clock and no loop of its own: whoever drives it says what time it is.
 
 mod attach;
+mod candidate;
 mod pairing;
 mod survey;
 mod vars;
@@ -15,12 +16,14 @@ use openrtc_common::{
     account::state, config::Settings, event::kind, session::UNTAGGED, tag::TagText,
 };
 
-pub use attach::{Target, attach, config, site_points};
+pub use attach::{Target, attach, check_host, config, site_points};
+pub use candidate::Candidate;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
 
 use crate::{
+    blocker::Blocker,
     bpf::{Kernel, ProgramCost, Reaper},
     cpython::Python,
     model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
@@ -54,11 +57,36 @@ pub struct Profiler {
     target: Target,
     vars: Vars,
     at_attach: AtAttach,
-    /// The process's CPU time when it was last readable.
-    last_cpu_ns: u64,
 }
 
 impl Profiler {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.target.pid.cast_unsigned()
+    }
+
+    /// Whether the worker is still the one that we attached to.
+    ///
+    /// # Errors
+    /// [`Blocker::Exited`] and [`Blocker::Replaced`].
+    pub fn whereabouts(&self) -> Result<(), Blocker> {
+        let pid = self.target.pid;
+        if self.worker.is_replaced() {
+            return Err(Blocker::Replaced { pid });
+        }
+        if self.worker.is_alive() { Ok(()) } else { Err(Blocker::Exited { pid }) }
+    }
+
+    /// Whether the worker runs another program now: nothing that we know of its memory holds.
+    pub fn is_replaced(&self) -> bool {
+        self.worker.is_replaced()
+    }
+
+    /// Whether a thread of it has run an event loop.
+    pub fn has_loop(&self) -> bool {
+        self.ledger.has_loop()
+    }
+
     /// What is probed, for `-v`.
     pub fn interpreter(&self) -> &Interpreter {
         &self.interpreter
@@ -158,10 +186,10 @@ impl Profiler {
                 break;
             }
         }
-        self.last_cpu_ns = self.worker.cpu_ns().unwrap_or(self.last_cpu_ns);
         Look {
-            process_cpu_ns: self.last_cpu_ns,
+            process_cpu_ns: self.worker.cpu_ns().ok(),
             rss_bytes: self.worker.rss_bytes().ok(),
+            share_bytes: if self.target.is_job { self.worker.pss_bytes() } else { None },
             thread_count: self.worker.thread_count().unwrap_or(0),
             losses: self.kernel.losses(),
             ..look

@@ -131,6 +131,15 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// The process that it is of, where it is of one.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Row::Session(_, session) => Some(session.pid),
+            Row::Stall(stall, _) => Some(stall.pid),
+            Row::Untagged(_) | Row::Outside(_) => None,
+        }
+    }
+
     /// What stands in front: a [`MARK`] if it is about blocking, now or in the last seconds.
     pub fn mark(&self) -> &'static str {
         let asks = match self {
@@ -160,6 +169,15 @@ impl<'a> Row<'a> {
     }
 }
 
+/// What a session has of its process, marked where that is shared equally.
+pub fn memory<'a>(row: &Row<'a>) -> Cell<'a> {
+    let Some(session) = row.session() else { return Cell::Nothing };
+    let Some(bytes) = session.mem_bytes else { return Cell::Nothing };
+    let peak = session.peak_bytes.filter(|peak| *peak > 0);
+    let fill = peak.map_or(0.0, |peak| bytes as f64 / peak as f64);
+    Cell::Gauge(Number::new(megabytes(bytes), 1).about(!session.mem_is_own), fill)
+}
+
 /// The table of sessions: the columns of `openrtc top` that can be seen from outside, then ours.
 pub static SESSIONS: &[Column] = &[
     Column {
@@ -171,7 +189,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 2,
         grows_last: false,
         align: Align::Right,
-        rank: 8,
+        rank: 9,
         sort: None,
         value: |row| match row {
             Row::Session(slot, _) => Cell::Number(Number::count(*slot as u64)),
@@ -200,7 +218,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 16,
         grows_last: false,
         align: Align::Left,
-        rank: 5,
+        rank: 6,
         sort: Some(Sort::AgentName),
         value: |row| Cell::text(row.session().and_then(|s| s.agent_name.as_deref())),
     },
@@ -213,7 +231,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 12,
         grows_last: false,
         align: Align::Left,
-        rank: 7,
+        rank: 8,
         sort: None,
         value: |row| Cell::text(row.session().and_then(|s| s.tenant.as_deref())),
     },
@@ -226,7 +244,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 6,
         grows_last: false,
         align: Align::Right,
-        rank: 4,
+        rank: 5,
         sort: Some(Sort::DurationS),
         value: |row| {
             row.session().map_or(Cell::Nothing, |session| {
@@ -265,14 +283,12 @@ pub static SESSIONS: &[Column] = &[
         widest: 9,
         grows_last: true,
         align: Align::Right,
-        rank: 6,
+        rank: 7,
         sort: Some(Sort::MemMb),
-        value: |row| {
-            let Some(session) = row.session() else { return Cell::Nothing };
-            let Some(bytes) = session.mem_bytes else { return Cell::Nothing };
-            let peak = session.peak_bytes.filter(|peak| *peak > 0);
-            let fill = peak.map_or(0.0, |peak| bytes as f64 / peak as f64);
-            Cell::Gauge(Number::new(megabytes(bytes), 1), fill)
+        value: |row| match memory(row) {
+            // All are alike: the heading has the mark.
+            Cell::Gauge(number, fill) => Cell::Gauge(number.about(false), fill),
+            cell => cell,
         },
     },
     Column {
@@ -284,7 +300,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 7,
         grows_last: false,
         align: Align::Right,
-        rank: 9,
+        rank: 10,
         sort: None,
         value: |row| match row {
             Row::Outside(outside) => Cell::Number(Number::new(seconds(outside.cpu_ns), 2)),
@@ -300,7 +316,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 10,
         grows_last: false,
         align: Align::Right,
-        rank: 10,
+        rank: 11,
         sort: Some(Sort::OffCpu),
         value: |row| Cell::usage(row, |usage| Number::new(seconds(usage.off_cpu_ns), 2)),
     },
@@ -313,7 +329,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 7,
         grows_last: false,
         align: Align::Right,
-        rank: 12,
+        rank: 13,
         sort: Some(Sort::RunQueue),
         value: |row| Cell::usage(row, |usage| Number::new(seconds(usage.run_queue_ns), 2)),
     },
@@ -326,7 +342,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 7,
         grows_last: false,
         align: Align::Right,
-        rank: 13,
+        rank: 14,
         sort: Some(Sort::Polls),
         value: |row| Cell::usage(row, |usage| Number::count(usage.polls)),
     },
@@ -339,7 +355,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 11,
         grows_last: false,
         align: Align::Right,
-        rank: 11,
+        rank: 12,
         sort: Some(Sort::LongestPoll),
         value: |row| Cell::usage(row, |usage| Number::new(millis(usage.longest_poll_ns), 1)),
     },
@@ -352,7 +368,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 6,
         grows_last: false,
         align: Align::Right,
-        rank: 3,
+        rank: 4,
         sort: Some(Sort::Stalls),
         value: |row| Cell::usage(row, |usage| Number::count(usage.stalls)),
     },
@@ -486,7 +502,7 @@ pub static STALLS: &[Column] = &[
         widest: 12,
         grows_last: false,
         align: Align::Left,
-        rank: 7,
+        rank: 8,
         sort: None,
         value: |row| Cell::text(row.stall().and_then(|stall| stall.tenant.as_deref())),
     },

@@ -22,14 +22,14 @@ const LEAST_FOR_BAR: usize = 9;
 
 impl Grid {
     /// For a line of `columns` columns; `slots` is the highest number in the column `slot`.
-    pub fn fit(table: &'static [Column], columns: usize, slots: usize) -> Self {
+    pub fn fit(table: &[&'static Column], columns: usize, slots: usize) -> Self {
         let margin = MARK.len().min(columns);
         let columns = columns - margin;
         let digits = slots.checked_ilog10().unwrap_or(0) as usize + 1;
         let least =
             |c: &Column| if c.key == "slot" { c.width.max(digits) } else { c.width.min(columns) };
-        let mut kept: Vec<_> = table.iter().map(|column| (column, least(column))).collect();
-        let total = |kept: &[(&Column, usize)]| {
+        let mut kept: Vec<_> = table.iter().map(|column| (*column, least(column))).collect();
+        let total = |kept: &[(&'static Column, usize)]| {
             kept.iter().map(|(_, width)| width + 1).sum::<usize>().saturating_sub(1)
         };
         let mut leaving: Vec<_> = table.iter().map(|column| column.rank).collect();
@@ -47,8 +47,8 @@ impl Grid {
 
     /// Every column as wide as its widest cell, two spaces between: nothing is cut, no line begins
     /// with a space, and two spaces end a column (no cell holds two). A gauge is its number alone.
-    pub fn wide(table: &'static [Column], rows: &[Row<'_>]) -> Self {
-        let columns = table.iter().enumerate().map(|(at, column)| {
+    pub fn wide(table: &[&'static Column], rows: &[Row<'_>]) -> Self {
+        let columns = table.iter().enumerate().map(|(at, &column)| {
             let mark = |row: &Row<'_>| if at == 0 { row.mark().len() } else { 0 };
             let cells = rows.iter().map(|row| mark(row) + natural_width(&(column.value)(row)));
             let title = column.title.chars().count();
@@ -175,10 +175,19 @@ fn pad(text: &str, columns: usize, align: Align) -> String {
 mod tests {
     use super::*;
     use crate::model::{Session, Snapshot, Stall, Status};
-    use crate::view::columns::{SESSIONS, STALLS, rows_below};
+    use crate::view::columns::{SESSIONS, rows_below};
+    use crate::view::columns_of;
+
+    fn sessions() -> Vec<&'static Column> {
+        columns_of::sessions(&Snapshot::default())
+    }
+
+    fn stalls() -> Vec<&'static Column> {
+        columns_of::stalls(&Snapshot::default())
+    }
 
     fn titles(columns: usize, slots: usize) -> String {
-        Grid::fit(SESSIONS, columns, slots).titles().map(|(_, title)| title).collect()
+        Grid::fit(&sessions(), columns, slots).titles().map(|(_, title)| title).collect()
     }
 
     #[test]
@@ -208,8 +217,15 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.worker.ended_cpu_ns = u64::MAX;
         for columns in 0..200 {
-            for (table, slots) in [(SESSIONS, 7), (SESSIONS, 10_000), (STALLS, 1)] {
-                let grid = Grid::fit(table, columns, slots);
+            let fleet = Snapshot { fleet: Some(vec![]), ..Snapshot::default() };
+            for (table, slots) in [
+                (sessions(), 7),
+                (sessions(), 10_000),
+                (columns_of::sessions(&fleet), 7),
+                (stalls(), 1),
+                (columns_of::stalls(&fleet), 1),
+            ] {
+                let grid = Grid::fit(&table, columns, slots);
                 let mut rows = vec![Row::Session(slots, &session), Row::Session(slots, &slow)];
                 rows.extend(rows_below(&snapshot));
                 for row in &rows {
@@ -228,7 +244,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.worker.ended_cpu_ns = 1;
         for columns in "(ended sessions)".len()..200 {
-            let grid = Grid::fit(SESSIONS, columns, 7);
+            let grid = Grid::fit(&sessions(), columns, 7);
             for row in rows_below(&snapshot) {
                 let line = grid.line(&row);
                 assert!(line.starts_with(&*row.label()), "{columns}: {line}");
@@ -242,17 +258,33 @@ mod tests {
         let [active, slow] = [Status::Active, Status::Slow].map(session);
         let [over, ongoing] = [false, true].map(|ongoing| Stall { ongoing, ..Stall::default() });
         for columns in 1..200 {
-            let sessions = Grid::fit(SESSIONS, columns, 7);
-            assert!(!sessions.line(&Row::Session(1, &active)).contains(MARK));
-            assert!(sessions.line(&Row::Session(1, &slow)).starts_with(MARK));
-            let stalls = Grid::fit(STALLS, columns, 0);
-            assert!(!stalls.line(&Row::Stall(&over, 0)).contains(MARK));
-            assert!(stalls.line(&Row::Stall(&ongoing, 0)).starts_with(MARK));
+            let grid = Grid::fit(&sessions(), columns, 7);
+            assert!(!grid.line(&Row::Session(1, &active)).contains(MARK));
+            assert!(grid.line(&Row::Session(1, &slow)).starts_with(MARK));
+            let grid = Grid::fit(&stalls(), columns, 0);
+            assert!(!grid.line(&Row::Stall(&over, 0)).contains(MARK));
+            assert!(grid.line(&Row::Stall(&ongoing, 0)).starts_with(MARK));
         }
         let rows = [Row::Session(1, &active), Row::Session(12, &slow)];
-        let wide = Grid::wide(SESSIONS, &rows);
+        let wide = Grid::wide(&sessions(), &rows);
         assert!(wide.line(&rows[0]).starts_with("1    AJ_1  "));
         assert!(wide.line(&rows[1]).starts_with("!12  AJ_1  "));
+    }
+
+    #[test]
+    fn of_several_workers_the_process_stays_at_80_columns() {
+        let fleet = Snapshot { fleet: Some(vec![]), ..Snapshot::default() };
+        for (table, expected) in [
+            (
+                columns_of::sessions(&fleet),
+                "# session pid agent tenant dur(s) CPU% MEM stalls status",
+            ),
+            (columns_of::stalls(&fleet), "stalls session pid wall(ms) on-cpu off-cpu runq agent"),
+        ] {
+            let grid = Grid::fit(&table, 80, 9);
+            let titles: Vec<_> = grid.titles().map(|(column, _)| column.title).collect();
+            assert_eq!(titles.join(" "), expected);
+        }
     }
 
     #[test]
@@ -275,7 +307,7 @@ mod tests {
             ..Session::default()
         };
         let rows = [Row::Session(1, &session)];
-        let grid = Grid::wide(SESSIONS, &rows);
+        let grid = Grid::wide(&sessions(), &rows);
         let line = grid.line(&rows[0]);
         assert!(!line.contains('…'));
         let fields: Vec<_> =

@@ -24,11 +24,59 @@ pub fn tag_notice(worker: &Worker) -> Option<String> {
     })
 }
 
-/// The worker: who it is and what it does, each on lines of its own.
-pub fn worker(snapshot: &Snapshot, columns: usize) -> Vec<String> {
+/// Workers that have a line of their own.
+const LISTED: usize = 4;
+
+/// The worker: who it is and what it does, each on lines of its own. Of several what they do together,
+/// then a line for each, the busiest first. On at most `most` lines.
+pub fn worker(snapshot: &Snapshot, columns: usize, most: usize) -> Vec<String> {
+    if let Some(workers) = &snapshot.fleet {
+        return fleet(snapshot, workers, columns, most);
+    }
     let mut lines = wrap(&identity(snapshot), columns);
     lines.append(&mut wrap(&activity(snapshot), columns));
+    lines.truncate(most);
     lines
+}
+
+fn fleet(all: &Snapshot, workers: &[Snapshot], columns: usize, most: usize) -> Vec<String> {
+    let count = format!("workers {}", workers.len());
+    let mut facts = vec![count, format!("attached {}", clock(all.elapsed_ns))];
+    // What they share is in the resident set of each of them: a sum would be wrong.
+    facts.splice(1..1, activity(all).into_iter().filter(|fact| !fact.starts_with("rss ")));
+    let mut lines = wrap(&facts, columns);
+    let mut busiest: Vec<&Snapshot> = workers.iter().collect();
+    busiest.sort_by(|a, b| {
+        let cpu = |one: &Snapshot| one.worker.cpu_ratio.unwrap_or(0.0);
+        cpu(b).total_cmp(&cpu(a)).then(a.worker.pid.cmp(&b.worker.pid))
+    });
+    // The words for those that are left over take a line too.
+    let room = most.saturating_sub(lines.len()).min(LISTED + 1);
+    let listed = if busiest.len() <= room { busiest.len() } else { room.saturating_sub(1) };
+    for one in busiest.iter().take(listed) {
+        lines.extend(wrap(&in_one_line(one), columns).into_iter().next());
+    }
+    if busiest.len() > listed {
+        lines.push(cut(&format!("and {} more workers", busiest.len() - listed), columns).into());
+    }
+    lines.truncate(most);
+    lines
+}
+
+fn in_one_line(one: &Snapshot) -> Vec<String> {
+    let [pid, who @ ..] = identity(one);
+    let mut facts = vec![pid];
+    if !one.worker.tag_found {
+        facts.push("no session variable yet".into());
+    }
+    facts.extend(activity(one));
+    facts.extend(who);
+    facts
+}
+
+/// What else is to be said.
+pub fn notes(snapshot: &Snapshot, columns: usize) -> Vec<String> {
+    snapshot.notes.iter().flat_map(|note| wrap_words(&harmless(note), columns)).collect()
 }
 
 fn identity(snapshot: &Snapshot) -> [String; 5] {
@@ -164,7 +212,7 @@ mod tests {
     #[test]
     fn nothing_known_is_not_zero() {
         assert_eq!(
-            worker(&Snapshot::default(), 80),
+            worker(&Snapshot::default(), 80, 9),
             [
                 "pid 0  python –  loop –  threads 0  attached 0:00:00",
                 "cpu –  rss –  polls/s –  sessions 0  stalls 0",

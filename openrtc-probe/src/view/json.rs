@@ -56,6 +56,7 @@ pub fn stall(stall: &Stall) -> String {
             duration_is_lower_bound: stall.is_lower_bound,
             session_id_is_cut: stall.id_is_cut,
             session_id_type: stall.session_id.as_ref().and(type_name(&stall.id_type)),
+            pid: stall.pid,
         },
         SESSION_BYTES,
     )
@@ -91,6 +92,7 @@ struct StallLine<'a> {
     duration_is_lower_bound: bool,
     session_id_is_cut: bool,
     session_id_type: Option<&'a str>,
+    pid: u32,
 }
 
 #[derive(Serialize)]
@@ -188,6 +190,7 @@ struct SessionObject<'a> {
     status: &'static str,
     session_id_is_cut: bool,
     session_id_type: Option<&'a str>,
+    mem_is_own: bool,
 }
 
 impl<'a> SessionObject<'a> {
@@ -204,6 +207,7 @@ impl<'a> SessionObject<'a> {
             status: session.status.as_str(),
             session_id_is_cut: session.id_is_cut,
             session_id_type: type_name(&session.id_type),
+            mem_is_own: session.mem_is_own,
         }
     }
 }
@@ -313,6 +317,7 @@ mod tests {
         "status:string",
         "session_id_is_cut:bool",
         "session_id_type:string?",
+        "mem_is_own:bool",
     ];
     const STALL: &[&str] = &[
         "type:string",
@@ -329,6 +334,7 @@ mod tests {
         "duration_is_lower_bound:bool",
         "session_id_is_cut:bool",
         "session_id_type:string?",
+        "pid:number",
     ];
 
     fn full() -> Snapshot {

@@ -8,8 +8,8 @@ use crate::view::units::{SplitMs, split_ms};
 /// The bare word for a poll without a tag; a session of that name is written in quotes.
 const UNTAGGED: &str = "untagged";
 
-/// One stall, without a newline.
-pub fn stall(stall: &Stall) -> String {
+/// One stall, without a newline; `with_pid` where it may be of one of several workers.
+pub fn stall(stall: &Stall, with_pid: bool) -> String {
     let SplitMs { duration, parts: [on_cpu, off_cpu, run_queue] } = split_ms(stall);
     let id = stall.session_id.as_deref().map_or(UNTAGGED.into(), |id| match stall.id_type {
         IdType::Text => harmless::value(id, is_reserved),
@@ -24,9 +24,10 @@ pub fn stall(stall: &Stall) -> String {
         let known = |name: &String| format!(" {key}={}", harmless::value(name, |_| false));
         name.as_ref().map(known).unwrap_or_default()
     });
+    let pid = if with_pid { format!(" pid={}", stall.pid) } else { String::new() };
     format!(
         "[slow-session] session_id={id} {verb} event loop for {bound}{duration}ms{so_far}{} \
-         on_cpu={on_cpu}ms off_cpu={off_cpu}ms run_queue={run_queue}ms{is_cut}",
+         on_cpu={on_cpu}ms off_cpu={off_cpu}ms run_queue={run_queue}ms{is_cut}{pid}",
         names.concat()
     )
 }
@@ -40,9 +41,20 @@ fn is_reserved(id: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn stall(stall: &Stall) -> String {
+        super::stall(stall, false)
+    }
+
+    #[test]
+    fn of_several_workers_it_says_which() {
+        let line = super::stall(&example(), true);
+        assert_eq!(line, stall(&example()) + " pid=42");
+    }
+
     fn example() -> Stall {
         Stall {
             stall_id: 7,
+            pid: 42,
             session_id: Some("AJ_1f3c".into()),
             agent_name: Some("booking".into()),
             tenant: Some("t1".into()),

@@ -2,7 +2,8 @@
 //! terminal.
 
 use crate::model::Snapshot;
-use crate::view::columns::{Column, Row, SESSIONS, STALLS, rows_below};
+use crate::view::columns::{Column, Row, rows_below};
+use crate::view::columns_of;
 use crate::view::grid::Grid;
 use crate::view::header;
 use crate::view::order::Order;
@@ -18,7 +19,8 @@ const PIPE_WIDTH: usize = 120;
 pub fn render(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> String {
     let facts_width = columns.unwrap_or(PIPE_WIDTH);
     let sessions = order.apply(&snapshot.sessions);
-    let mut lines = header::worker(snapshot, facts_width);
+    let mut lines = header::worker(snapshot, facts_width, usize::MAX);
+    lines.extend(header::notes(snapshot, facts_width));
     if let Some(notice) = header::tag_notice(&snapshot.worker) {
         lines.extend(header::wrap_words(&notice, facts_width));
     }
@@ -27,7 +29,7 @@ pub fn render(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> Str
     let slots = sessions.len();
     let rows = sessions.iter().zip(1..).map(|(session, slot)| Row::Session(slot, session));
     let rows: Vec<_> = rows.chain(rows_below(snapshot)).collect();
-    let mut table = table(SESSIONS, &rows, columns, slots);
+    let mut table = table(&columns_of::sessions(snapshot), &rows, columns, slots);
     if slots == 0 {
         table.splice(1..1, header::why_empty(snapshot, order, facts_width));
     }
@@ -45,11 +47,15 @@ fn stalls(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> Vec<Str
         .into_iter()
         .map(|stall| Row::Stall(stall, snapshot.at_unix_ns))
         .collect();
-    if rows.is_empty() { vec!["no stalls".into()] } else { table(STALLS, &rows, columns, 0) }
+    if rows.is_empty() {
+        vec!["no stalls".into()]
+    } else {
+        table(&columns_of::stalls(snapshot), &rows, columns, 0)
+    }
 }
 
 fn table(
-    table: &'static [Column],
+    table: &[&'static Column],
     rows: &[Row<'_>],
     columns: Option<usize>,
     slots: usize,
@@ -66,6 +72,7 @@ fn table(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::columns::SESSIONS;
     use crate::view::harmless::{is_harmful, width};
     use crate::view::samples;
 
@@ -89,12 +96,18 @@ mod tests {
         keep_at("once_hostile_80", &samples::hostile(), Some(80));
         keep_at("once_lost_40", &samples::lost(), Some(40));
         keep_at("once_lost_pipe", &samples::lost(), None);
+        keep_at("once_fleet_80", &samples::fleet(), Some(80));
+        keep_at("once_fleet_pipe", &samples::fleet(), None);
     }
 
     #[test]
     fn no_line_is_too_wide_and_no_character_harmful() {
         for columns in [20, 40, 80, 200] {
-            for line in render(&samples::hostile(), &Order::default(), Some(columns)).lines() {
+            for line in [samples::hostile(), samples::fleet()]
+                .map(|it| render(&it, &Order::default(), Some(columns)))
+                .concat()
+                .lines()
+            {
                 assert!(width(line) <= columns, "{line}");
                 assert!(!line.chars().any(is_harmful), "{line}");
                 assert!(!line.ends_with(' '), "{line:?}");

@@ -2,7 +2,7 @@
 //! `openrtc/cli/top_cli.py`): names are exact and lower-case, the filters compare whole values,
 //! numbers sort descending and text ascending.
 //!
-//! Ties go by id, ascending, whatever the direction: rows that look equal must not jump. A number
+//! Ties go by id and then by process, ascending, whatever the direction: rows that look equal must not jump. A number
 //! that is not known comes last, also in reverse; a text that is not known counts as empty.
 
 use std::cmp::Ordering;
@@ -202,7 +202,7 @@ impl Order {
             // One sort has one kind of key.
             _ => Ordering::Equal,
         };
-        by_key.then_with(|| a.session_id.cmp(&b.session_id))
+        by_key.then_with(|| (&a.session_id, a.pid).cmp(&(&b.session_id, b.pid)))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Snapshots to draw in tests.
 
-use crate::model::{Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
+use crate::model::{
+    Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker, merge,
+};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -141,6 +143,26 @@ pub fn odd_tags() -> Snapshot {
     it.stalls[0].session_id = Some(it.sessions[1].session_id.clone());
     it.stalls[0].id_type = it.sessions[1].id_type.clone();
     it
+}
+
+/// Eight workers: two have a session of the same id, one has a single session, one has not found the
+/// session variable.
+pub fn fleet() -> Snapshot {
+    let one = |at: u32, mut it: Snapshot| {
+        it.worker.pid = 4242 + at;
+        it.worker.cpu_ratio = it.worker.cpu_ratio.map(|ratio| ratio / f64::from(at + 1));
+        it.sessions.iter_mut().for_each(|session| session.pid = it.worker.pid);
+        it.stalls.iter_mut().for_each(|stall| stall.pid = it.worker.pid);
+        it
+    };
+    let mut job = three();
+    job.sessions.truncate(1);
+    job.sessions[0].session_id = "AJ_alone".into();
+    job.sessions[0].mem_is_own = true;
+    let mut workers = vec![one(0, three()), one(1, lost()), one(2, tag_not_found())];
+    workers.push(one(7, job));
+    workers.extend((3..7).map(|at| one(at, empty())));
+    merge(workers)
 }
 
 /// A snapshot that knows that it is not whole.

@@ -53,12 +53,13 @@ pub struct Number {
     value: f64,
     decimals: usize,
     at_least: bool,
+    about: bool,
 }
 
 impl Number {
     /// With so many decimals where there is room.
     pub fn new(value: f64, decimals: usize) -> Self {
-        Self { value, decimals, at_least: false }
+        Self { value, decimals, at_least: false, about: false }
     }
 
     /// A whole number.
@@ -69,6 +70,11 @@ impl Number {
     /// The same, marked as a lower bound if `yes`.
     pub fn at_least(self, yes: bool) -> Self {
         Self { at_least: yes, ..self }
+    }
+
+    /// The same, marked as one that is not measured if `yes`.
+    pub fn about(self, yes: bool) -> Self {
+        Self { about: yes, ..self }
     }
 
     /// All decimals, as wide as it gets.
@@ -106,7 +112,8 @@ impl Number {
             let value = (value * scale).floor() / scale;
             format!("≥{value:.decimals$}{suffix}")
         } else {
-            format!("{value:.decimals$}{suffix}")
+            let mark = if self.about { "~" } else { "" };
+            format!("{mark}{value:.decimals$}{suffix}")
         }
     }
 }

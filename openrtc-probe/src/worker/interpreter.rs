@@ -16,6 +16,7 @@ use crate::{
 use super::{
     Worker,
     binary::{self, Binary, ElfAddr, FileOffset, Mapping, Segment},
+    family,
     flow::MachineCode,
     reach,
     site::{self, Functions, Site},
@@ -187,6 +188,7 @@ fn find_binary(worker: &Worker, mappings: &[Mapping]) -> Result<Binary, Blocker>
     Err(unreadable.unwrap_or_else(|| Blocker::NotPython {
         pid: worker.pid(),
         exe: worker.exe().display().to_string(),
+        workers: family::python_below(worker.pid()),
     }))
 }
 

@@ -7,13 +7,15 @@
 mod binary;
 mod callers;
 mod container;
+mod family;
 mod flow;
+mod image;
 mod interpreter;
 mod reach;
 mod register;
 mod site;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io::Read as _, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use nix::{
@@ -28,11 +30,14 @@ use procfs::{
 
 use crate::{
     blocker::Blocker,
-    cpython::{NsTid, Tids},
+    cpython::{NsTid, Python, Tids, memory::LiveMemory},
 };
+
+use self::image::Image;
 
 pub use self::{
     binary::{ElfAddr, FileOffset},
+    family::{descendants, is_listed, python_below},
     interpreter::{Identity, Interpreter, Loops},
     register::Register,
     site::{Site, SiteKind},
@@ -65,6 +70,8 @@ pub struct Worker {
     ns_pids: Vec<i32>,
     /// When it began, in clock ticks since boot.
     start_ticks: u64,
+    /// What it was running; `None` where that cannot be read.
+    image: Option<Image>,
 }
 
 impl Worker {
@@ -91,7 +98,15 @@ impl Worker {
         }
         let exe = process.exe().map_err(|why| denied_or(pid, status.euid, "exe", &why))?;
         let ns_pids = status.nspid.clone().unwrap_or_else(|| vec![pid]);
-        Ok(Self { pid, process, exe, uid: status.euid, ns_pids, start_ticks: stat.starttime })
+        Ok(Self {
+            pid,
+            process,
+            exe,
+            uid: status.euid,
+            ns_pids,
+            start_ticks: stat.starttime,
+            image: Image::of(pid),
+        })
     }
 
     /// Its id in our pid namespace.
@@ -142,11 +157,23 @@ impl Worker {
         })
     }
 
+    /// Whether it runs another program than when it was opened (`execve`): the id is the same, all else
+    /// is not.
+    pub fn is_replaced(&self) -> bool {
+        match self.image {
+            Some(image) => image.is_replaced_in(self.pid),
+            // It was about to begin, or may not be read at all.
+            None => Image::of(self.pid).is_some(),
+        }
+    }
+
     /// CPU time of the process, also that of threads that have ended, in nanoseconds.
     pub fn cpu_ns(&self) -> anyhow::Result<u64> {
         let clock = clock_getcpuclockid(Pid::from_raw(self.pid))
             .and_then(clock_gettime)
             .with_context(|| format!("read the CPU clock of process {}", self.pid))?;
+        // The clock is found by the id, which somebody else may have by now.
+        self.process.stat().context("the worker is gone")?;
         Ok(Duration::from(clock).as_nanos() as u64)
     }
 
@@ -154,6 +181,14 @@ impl Worker {
     pub fn rss_bytes(&self) -> anyhow::Result<u64> {
         let pages = self.process.statm()?.resident;
         Ok(pages * procfs::page_size())
+    }
+
+    /// Its share of the resident set, in bytes: a page that others have too counts in parts. `None`
+    /// where the kernel does not tell.
+    pub fn pss_bytes(&self) -> Option<u64> {
+        let mut text = String::new();
+        self.process.open_relative("smaps_rollup").ok()?.read_to_string(&mut text).ok()?;
+        pss_bytes(&text)
     }
 
     /// How many threads it has.
@@ -195,6 +230,16 @@ impl Worker {
         interpreter::find(self)
     }
 
+    /// What is in the memory of its interpreter, which must be laid out as `found` says; `tids` are its
+    /// threads.
+    ///
+    /// # Errors
+    /// [`Blocker::LayoutMismatch`].
+    pub fn python(&self, found: &Interpreter, tids: &Tids) -> Result<Python, Blocker> {
+        let Interpreter { version, layout, addresses, .. } = found;
+        Python::open(LiveMemory::new(self.pid), *version, layout.clone(), addresses, tids)
+    }
+
     /// Says which interpreter it is, also where it is none that we can probe.
     ///
     /// # Errors
@@ -221,6 +266,13 @@ impl Worker {
     fn blocked(&self, file: &str, why: &ProcError) -> Blocker {
         denied_or(self.pid, self.uid, file, why)
     }
+}
+
+/// `Pss:  1234 kB`, where a kB is 1,024 bytes.
+fn pss_bytes(smaps: &str) -> Option<u64> {
+    let kilobytes =
+        smaps.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next());
+    kilobytes?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
 }
 
 fn unreadable(pid: i32, file: &str, why: &ProcError) -> Blocker {
@@ -266,6 +318,7 @@ mod tests {
         let pid = std::process::id() as i32;
         let worker = Worker::open(pid).unwrap();
         assert!(worker.is_alive() && worker.rss_bytes().unwrap() > 0);
+        assert!((1..1 << 40).contains(&worker.pss_bytes().unwrap()));
         let threads = worker.threads().unwrap();
         assert!(threads.iter().any(|thread| thread.tid == pid as u32));
         let tids = worker.tids().unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use openrtc_common::config::Settings;
 use openrtc_probe::{
-    bpf::{CostAccounting, Kernel, ProgramCost, Programs},
+    bpf::{Capacity, CostAccounting, Kernel, ProgramCost, Programs},
     clock,
-    cpython::{Python, memory::LiveMemory},
+    model::StallIds,
     profiler::{self, Target},
     worker::Worker,
 };
@@ -118,6 +118,8 @@ fn target(pid: i32) -> Target {
         tenant_var: "openrtc_tenant_id".into(),
         stall_threshold_ns: 50_000_000,
         is_kernel_logged: false,
+        is_job: false,
+        stall_ids: StallIds::default(),
     }
 }
 
@@ -125,11 +127,9 @@ fn attach_empty(target: &Target) -> Result<Kernel> {
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
     let tids = worker.tids()?;
-    let (memory, layout) = (LiveMemory::new(target.pid), interpreter.layout.clone());
-    let addresses = &interpreter.addresses;
-    let python = Python::open(memory, interpreter.version, layout, addresses, &tids)?;
+    let python = worker.python(&interpreter, &tids)?;
     let config = profiler::config(target, &interpreter, &python)?;
-    let mut kernel = Kernel::load(&config, &Settings::default(), false)?;
+    let mut kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
     kernel.attach_sites(Programs::Empty, &profiler::site_points(&interpreter))?;
     Ok(kernel)
 }

@@ -76,10 +76,16 @@ pub const ROOMS: &[Room] = &[
             "tokio",
         ],
         rooms: &[
-            "blocker", "bpf", "cli", "clock", "cpython", "doctor", "host", "model", "output",
-            "plan", "profiler", "serve", "view", "worker",
+            "blocker", "bpf", "cli", "clock", "cpython", "doctor", "fleet", "host", "model",
+            "output", "plan", "profiler", "serve", "view", "worker",
         ],
         has_clock: true,
+        ..ROOM
+    },
+    Room {
+        path: "fleet",
+        crates: &["anyhow", "rustix"],
+        rooms: &["blocker", "model", "profiler", "worker"],
         ..ROOM
     },
     Room {

@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use crate::model::{Snapshot, Status};
-use crate::view::columns::{Row, SESSIONS, STALLS, rows_below};
+use crate::view::columns::{Row, rows_below};
+use crate::view::columns_of;
 use crate::view::grid::Grid;
 use crate::view::header;
 use crate::view::stalls::listed;
@@ -31,7 +32,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     pen.lines(&page.notice, palette.alarm());
     pen.text(&selection(snapshot, screen, sessions.len(), page.body, area.width), Style::new());
 
-    let grid = Grid::fit(SESSIONS, area.width.into(), sessions.len());
+    let grid = Grid::fit(&columns_of::sessions(snapshot), area.width.into(), sessions.len());
     titles(&mut pen, &grid, screen);
     let table_at = pen.line;
     let scroll = screen.scroll.min(sessions.len().saturating_sub(page.body));
@@ -85,10 +86,10 @@ impl Page {
         lines: u16,
     ) -> Self {
         let (columns, lines) = (usize::from(columns), usize::from(lines));
-        let mut header = header::worker(snapshot, columns);
-        header.truncate((lines / 4).max(1));
+        let header = header::worker(snapshot, columns, (lines / 4).max(1));
         let notice = header::tag_notice(&snapshot.worker);
-        let notice = notice.map_or(vec![], |notice| header::wrap_words(&notice, columns));
+        let mut notice = notice.map_or(vec![], |notice| header::wrap_words(&notice, columns));
+        notice.extend(header::notes(snapshot, columns));
         let footer = header::wrap(&[header::check(snapshot), header::losses(snapshot)], columns);
         // With them: what is shown, the headings, the heading of the stalls, the key hints.
         let left = lines.saturating_sub(header.len() + notice.len() + footer.len() + 4);
@@ -156,7 +157,7 @@ fn stalls(pen: &mut Pen<'_, '_>, page: &Page, snapshot: &Snapshot, screen: &Scre
         pen.text(if any { "stalls: no room to list them" } else { "no stalls" }, Palette::PAST);
         return;
     }
-    let grid = Grid::fit(STALLS, pen.area.width.into(), 0);
+    let grid = Grid::fit(&columns_of::stalls(snapshot), pen.area.width.into(), 0);
     let titles: String = grid.titles().map(|(_, title)| title).collect();
     pen.text(&titles, Palette::HEADING);
     for stall in listed(snapshot, &screen.order, page.stalls) {

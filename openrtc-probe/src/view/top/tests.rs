@@ -76,6 +76,13 @@ fn tag_not_found() {
 }
 
 #[test]
+fn several_workers_in_one_table() {
+    let mut fleet = samples::fleet();
+    fleet.notes.push("process 4242 runs no event loop".into());
+    keep("fleet", &fleet, &screen());
+}
+
+#[test]
 fn more_sessions_than_lines_scrolled_to_the_end() {
     let end = press(&screen(), Key::Char('G')).0;
     keep("many_end", &samples::many(200), &end);
@@ -93,7 +100,13 @@ fn help_over_the_table_while_paused_and_filtered() {
 
 #[test]
 fn every_size_can_be_drawn() {
-    let all = [samples::empty(), samples::three(), samples::hostile(), samples::tag_not_found()];
+    let all = [
+        samples::empty(),
+        samples::three(),
+        samples::hostile(),
+        samples::tag_not_found(),
+        samples::fleet(),
+    ];
     let help = press(&screen(), Key::Char('?')).0;
     for snapshot in all {
         for columns in (1..60).step_by(4) {

@@ -1,0 +1,117 @@
+//! Several workers' pictures as one: what adds up is added, and sessions and stalls are put together.
+
+use super::snapshot::{Health, Snapshot, Worker};
+
+/// One picture of all `workers`. What does not add up, as resident sets that share pages, is unknown.
+pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
+    let mut all = Snapshot { is_final: true, ..Snapshot::default() };
+    all.worker.tag_found = workers.is_empty();
+    for one in &workers {
+        all.at_unix_ns = all.at_unix_ns.max(one.at_unix_ns);
+        all.elapsed_ns = all.elapsed_ns.max(one.elapsed_ns);
+        all.interval_ns = all.interval_ns.max(one.interval_ns);
+        all.is_final &= one.is_final;
+        all.untagged.usage.add(&one.untagged.usage);
+        all.untagged.cpu_ratio = plus(all.untagged.cpu_ratio, one.untagged.cpu_ratio);
+        all.sessions.extend(one.sessions.iter().cloned());
+        all.stalls.extend(one.stalls.iter().cloned());
+        add_worker(&mut all.worker, &one.worker);
+        add_health(&mut all.health, &one.health);
+    }
+    // As the ledgers list them.
+    all.sessions.sort_by(|a, b| (&a.session_id, a.pid).cmp(&(&b.session_id, b.pid)));
+    all.stalls.sort_by_key(|stall| std::cmp::Reverse((stall.ongoing, stall.stall_id)));
+    all.worker.accounted_ratio = accounted(&workers);
+    all.fleet = Some(workers);
+    all
+}
+
+/// The sum of what is known; unknown only where nothing is.
+fn plus(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    one.zip(other).map(|(one, other)| one + other).or(one).or(other)
+}
+
+fn add_worker(all: &mut Worker, one: &Worker) {
+    all.cpu_ratio = plus(all.cpu_ratio, one.cpu_ratio);
+    all.cpu_ns += one.cpu_ns;
+    all.threads += one.threads;
+    all.polls += one.polls;
+    all.polls_per_s = plus(all.polls_per_s, one.polls_per_s);
+    all.loop_overhead_cpu_ns += one.loop_overhead_cpu_ns;
+    all.other_threads_cpu_ns += one.other_threads_cpu_ns;
+    all.tag_found |= one.tag_found;
+    all.loop_overhead_cpu_ratio = plus(all.loop_overhead_cpu_ratio, one.loop_overhead_cpu_ratio);
+    all.other_threads_cpu_ratio = plus(all.other_threads_cpu_ratio, one.other_threads_cpu_ratio);
+    all.ended_cpu_ns += one.ended_cpu_ns;
+    all.tag_vars = all.tag_vars.max(one.tag_vars);
+    all.tasks_tagged_elsewhere += one.tasks_tagged_elsewhere;
+}
+
+fn add_health(all: &mut Health, one: &Health) {
+    for (cause, count) in &one.lost {
+        match all.lost.iter_mut().find(|(known, _)| known == cause) {
+            Some((_, total)) => *total += count,
+            None => all.lost.push((cause, *count)),
+        }
+    }
+}
+
+/// What has a place of the CPU time of all, over that of all.
+fn accounted(workers: &[Snapshot]) -> Option<f64> {
+    let known = workers.iter().filter_map(|one| {
+        Some((one.worker.accounted_ratio? * one.worker.cpu_ns as f64, one.worker.cpu_ns))
+    });
+    let (placed_ns, cpu_ns) =
+        known.fold((0.0, 0), |(placed, cpu), (one, of)| (placed + one, cpu + of));
+    (cpu_ns > 0).then(|| placed_ns / cpu_ns as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Session, Stall, Untagged, Usage};
+
+    fn one(pid: u32, cpu_ns: u64, accounted: Option<f64>) -> Snapshot {
+        let usage = Usage { loop_cpu_ns: 10, longest_poll_ns: cpu_ns, ..Usage::default() };
+        Snapshot {
+            worker: Worker {
+                pid,
+                cpu_ns,
+                cpu_ratio: accounted,
+                accounted_ratio: accounted,
+                ..Worker::default()
+            },
+            untagged: Untagged { usage, cpu_ratio: None },
+            sessions: vec![Session { session_id: "AJ_1".into(), pid, ..Session::default() }],
+            stalls: vec![Stall { stall_id: u64::from(pid), pid, ..Stall::default() }],
+            health: Health { lost: vec![("ring_full", 2)] },
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn what_adds_up_is_added_and_equal_ids_stay_two() {
+        let all = merge(vec![one(7, 100, Some(1.0)), one(3, 300, Some(0.5)), one(9, 50, None)]);
+        assert_eq!(all.worker.cpu_ns, 450);
+        assert_eq!(all.worker.cpu_ratio, Some(1.5));
+        assert_eq!(all.worker.accounted_ratio, Some(250.0 / 400.0), "of what is known");
+        assert_eq!((all.untagged.usage.loop_cpu_ns, all.untagged.usage.longest_poll_ns), (30, 300));
+        assert_eq!(all.untagged.cpu_ratio, None, "unknown everywhere");
+        let pids: Vec<_> = all.sessions.iter().map(|session| session.pid).collect();
+        assert_eq!(pids, [3, 7, 9]);
+        let stalls: Vec<_> = all.stalls.iter().map(|stall| stall.stall_id).collect();
+        assert_eq!(stalls, [9, 7, 3], "the newest first");
+        assert_eq!(all.health.lost, [("ring_full", 6)]);
+        assert_eq!(all.worker.rss_bytes, None, "shared pages do not add up");
+        assert_eq!(all.fleet.map(|fleet| fleet.len()), Some(3));
+    }
+
+    #[test]
+    fn of_nobody_nothing_is_known() {
+        let none = merge(vec![]);
+        assert_eq!(none.worker.cpu_ratio, None);
+        assert_eq!(none.worker.accounted_ratio, None);
+        assert!(none.worker.tag_found, "nobody lacks it");
+        assert_eq!(none.fleet, Some(vec![]));
+    }
+}
