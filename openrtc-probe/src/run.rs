@@ -22,11 +22,15 @@ use crate::{
     view,
 };
 
+/// In between, walks of memory take one part in so many of a core.
+const SURVEY_SHARE: u32 = 100;
+
 /// Attaches and runs until the last worker is gone, the duration is over, or somebody ends it.
 ///
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
 pub async fn run(plan: &Plan) -> Result<()> {
+    let began = Instant::now();
     let target = target(plan);
     let pids = plan.pids.iter().map(|pid| pid.cast_signed());
     let (fleet, scout, found) = if plan.children {
@@ -38,6 +42,9 @@ pub async fn run(plan: &Plan) -> Result<()> {
         let targets: Vec<Target> = pids.map(|pid| Target { pid, ..target.clone() }).collect();
         (Fleet::attach(&targets, clock::now)?, None, Vec::new())
     };
+    if plan.verbosity > 0 {
+        eprintln!("attached in {} ms", began.elapsed().as_millis());
+    }
     fleet.members().iter().for_each(|member| announce(plan, member));
     let wakes = Wakes::new(plan, &fleet, scout)?;
     let mut run = Run { fleet, wakes, output: Output::open(plan)?, verbosity: plan.verbosity };
@@ -109,9 +116,11 @@ impl Run {
                 Wake::Scouted(found) => self.welcome(found)?,
                 Wake::Watch => self.watch()?,
                 Wake::Survey => {
+                    let began = Instant::now();
                     self.let_go_of_replaced()?;
                     self.fleet.survey(clock::now());
                     self.fleet.members().iter().try_for_each(check_pairing)?;
+                    self.wakes.survey_in(began.elapsed() * SURVEY_SHARE);
                 }
                 Wake::Picture => self.picture(false)?,
                 Wake::Typed(press) => match self.output.press(press)? {

@@ -47,7 +47,7 @@ fn sessions<M: ReadMemory>(python: &Python<M>, var: VarAt) -> BTreeMap<String, u
     let tasks = python.tasks().unwrap();
     let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
     let mut found = BTreeMap::new();
-    for tag in python.values(&contexts, var) {
+    for tag in python.values(&contexts, var, |_, _| false) {
         if let Some(tag) = tag.unwrap() {
             *found.entry(text(&tag)).or_default() += 1;
         }
@@ -175,7 +175,7 @@ fn damaged_memory_ends_every_walk() {
             let tasks = python.tasks().unwrap_or_default();
             let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
             for var in vars.into_iter().flatten() {
-                let _ = python.values(&contexts, var);
+                let _ = python.values(&contexts, var, |_, _| false);
             }
         }
     }

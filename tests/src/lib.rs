@@ -13,6 +13,7 @@
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
+//! | [`scale`] | very many sessions; the bench of that name |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |
 //! | [`kernel`] | the kernel's own list of programs, maps and links |
@@ -37,6 +38,7 @@ pub mod probe;
 pub mod process;
 pub mod said;
 pub mod say;
+pub mod scale;
 pub mod setting;
 pub mod stolen;
 pub mod terminal;

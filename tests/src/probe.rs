@@ -15,6 +15,9 @@ use crate::{
 /// How long the daemon may take to attach, and to end, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes of a snapshot that an error quotes.
+const QUOTED: usize = 20_000;
+
 /// A running daemon, and all that was read of it.
 #[derive(Debug)]
 pub struct Probe {
@@ -70,7 +73,10 @@ impl Probe {
                 return Ok(*snapshot);
             }
         }
-        bail!("no snapshot {what} within {limit:?}; the last: {:?}", self.snapshots.last())
+        let mut last = format!("{:?}", self.snapshots.last());
+        // Thousands of sessions tell no more than the first of them.
+        last.truncate(last.floor_char_boundary(QUOTED));
+        bail!("no snapshot {what} within {limit:?}; the last: {last}")
     }
 
     /// Reads on until a stall is as wanted.

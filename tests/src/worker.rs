@@ -58,7 +58,12 @@ impl Worker {
 
     /// The object of its next line, which must begin with this word.
     pub fn word(&mut self, word: &str) -> Result<Value> {
-        object(&self.program.next(ANSWER)?, word)
+        self.word_within(word, ANSWER)
+    }
+
+    /// The same, for what takes a while.
+    pub fn word_within(&mut self, word: &str, limit: Duration) -> Result<Value> {
+        object(&self.program.next(limit)?, word)
     }
 
     /// The objects of all lines with this word that it says from now on for so long.

@@ -14,7 +14,7 @@ use openrtc_tests::{
     worker::Worker,
 };
 
-const SPAN: Duration = Duration::from_secs(4);
+const SPAN: Duration = Duration::from_secs(5);
 /// Rows of the fixture, untagged left out.
 const ROWS: usize = 33;
 
@@ -22,8 +22,8 @@ const ROWS: usize = 33;
 const MISSING_RATIO: f64 = 0.03;
 /// For each burn, what the probe sees around the worker's measurement: the rest of the callback.
 const AROUND_S: f64 = 0.000_5;
-/// For each row, a burn that the worker measured in part when it was asked.
-const CONSTANT_S: f64 = 0.003;
+/// At each end, a burn: the daemon may have to wait for a CPU between its look and its clock.
+const EDGES_S: f64 = 0.007;
 
 #[test]
 fn every_kind_of_tag_has_its_own_row_and_time() -> Result<()> {
@@ -90,8 +90,8 @@ fn why_wrong(
 ) -> Option<String> {
     let real_s = (real.cpu_ns - before.cpu_ns) as f64 / 1e9;
     let burns = (real.polls - before.polls + 1) as f64;
-    let least_s = real_s * (1.0 - MISSING_RATIO) - CONSTANT_S;
-    let most_s = real_s + burns * AROUND_S + CONSTANT_S + stolen_s;
+    let least_s = real_s * (1.0 - MISSING_RATIO) - EDGES_S;
+    let most_s = real_s + burns * AROUND_S + EDGES_S + stolen_s;
     let is_right = real_s > 0.01 && (least_s..=most_s).contains(&ours_s);
     (!is_right).then(|| format!("{id:.40}: {ours_s:.4} s, really {real_s:.4} s in {burns} burns"))
 }

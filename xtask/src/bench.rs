@@ -24,6 +24,8 @@ enum Measurement {
     Accuracy,
     /// Time added to each poll beside empty probes on the same sites
     Cost,
+    /// What the daemon needs for ten thousand sessions, and for two hundred thousand over a run
+    Scale,
 }
 
 impl Measurement {
@@ -31,6 +33,7 @@ impl Measurement {
         match self {
             Self::Accuracy => "bench-accuracy",
             Self::Cost => "bench-cost",
+            Self::Scale => "bench-scale",
         }
     }
 }

@@ -12,8 +12,10 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// # Errors
 /// Where the kernel has no readable BTF, or its `task_struct` lacks a field.
 pub fn kernel_layout() -> Result<KernelLayout> {
-    let btf = Btf::from_file(VMLINUX)
-        .with_context(|| format!("cannot read the kernel's type information {VMLINUX}"))?;
+    let cannot = || format!("cannot read the kernel's type information {VMLINUX}");
+    // As a whole: the reader seeks for each of a hundred thousand types.
+    let bytes = std::fs::read(VMLINUX).with_context(cannot)?;
+    let btf = Btf::from_bytes(&bytes).with_context(cannot)?;
     let task = |names: &[&str]| field(&btf, "task_struct", names);
     Ok(KernelLayout {
         task_tid: task(&["pid"])?,

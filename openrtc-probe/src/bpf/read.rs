@@ -86,17 +86,16 @@ impl Kernel {
     /// `None` while all slots are in use.
     pub fn open_session(&mut self, tag: &TagText, context: u64, now_ns: u64) -> Option<u32> {
         let key = Wire(tag.key());
-        if let Ok(slot) = self.session_slots.get(&key, 0) {
-            return Some(slot);
-        }
-        let slot = self.free_sessions.pop(0).ok()?;
+        // Most are new: to try it first saves a call for each.
+        let Ok(slot) = self.free_sessions.pop(0) else {
+            return self.session_slots.get(&key, 0).ok();
+        };
         let empty: Session = bytemuck::Zeroable::zeroed();
         let session =
             Session { tag: *tag, context, first_at_ns: now_ns, last_at_ns: now_ns, ..empty };
         self.sessions.write(slot, session);
         if self.session_slots.insert(key, slot, NO_EXIST).is_err() {
-            self.sessions.write(slot, empty);
-            self.free_sessions.push(slot, 0).ok()?;
+            self.give_back_session(slot);
             return self.session_slots.get(&key, 0).ok();
         }
         Some(slot)

@@ -3,7 +3,13 @@
 //! Invariants: nothing is ever written to the worker and it is never stopped; so everything read
 //! may be torn, stale or hostile, and no read is longer than its caller's named limit.
 
-use std::{cell::RefCell, collections::HashMap, fmt, io::IoSliceMut};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, Hasher, RandomState},
+    io::IoSliceMut,
+};
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use nix::{
@@ -157,8 +163,19 @@ const MAX_CACHED_READ: usize = 4 * PAGE_BYTES;
 /// few system calls, and all reads from one page see the same moment.
 pub struct PageCache<'m, M> {
     memory: &'m M,
-    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE_BYTES]>>>>,
+    pages: RefCell<Pages>,
 }
+
+/// The pages by their addresses; `None` where one cannot be read as a whole.
+#[derive(Default)]
+struct Pages {
+    places: HashMap<u64, usize, Spread>,
+    pages: Vec<Option<Box<Page>>>,
+    /// The one that was read last, and its place: the fields of an object mostly stand in one page.
+    last: Option<(u64, usize)>,
+}
+
+type Page = [u8; PAGE_BYTES];
 
 impl<'m, M: ReadMemory> PageCache<'m, M> {
     /// An empty cache over `memory`.
@@ -169,17 +186,71 @@ impl<'m, M: ReadMemory> PageCache<'m, M> {
     /// Copies from one page; says whether the page could be read as a whole.
     fn copy(&self, page: u64, from: usize, out: &mut [u8]) -> bool {
         let mut pages = self.pages.borrow_mut();
-        if pages.len() >= MAX_PAGES {
-            pages.clear();
-        }
-        let bytes = pages.entry(page).or_insert_with(|| {
-            let mut bytes = Box::new([0; PAGE_BYTES]);
-            self.memory.read_exact(RemoteAddr(page), &mut bytes[..]).is_ok().then_some(bytes)
-        });
-        let Some(bytes) = bytes else { return false };
+        let place = match pages.last {
+            Some((last, place)) if last == page => place,
+            _ => self.place(&mut pages, page),
+        };
+        pages.last = Some((page, place));
+        let Some(Some(bytes)) = pages.pages.get(place) else { return false };
         let Some(bytes) = bytes.get(from..from + out.len()) else { return false };
         out.copy_from_slice(bytes);
         true
+    }
+
+    /// The place of a page, which is read if it is not there.
+    fn place(&self, pages: &mut Pages, page: u64) -> usize {
+        if pages.pages.len() >= MAX_PAGES {
+            *pages = Pages::default();
+        }
+        let Pages { places, pages, .. } = pages;
+        *places.entry(page).or_insert_with(|| {
+            let mut bytes = Box::new([0; PAGE_BYTES]);
+            let is_whole = self.memory.read_exact(RemoteAddr(page), &mut bytes[..]).is_ok();
+            pages.push(is_whole.then_some(bytes));
+            pages.len() - 1
+        })
+    }
+}
+
+/// Hashes one word by multiplying it with a number that nobody knows in advance: several times faster
+/// than the library's hash, which is made for more than that.
+#[derive(Clone, Copy)]
+struct Spread(u64);
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self(RandomState::new().hash_one(0_u64) | 1)
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = WordHasher;
+
+    fn build_hasher(&self) -> WordHasher {
+        WordHasher { factor: self.0, hash: 0 }
+    }
+}
+
+/// The hash of the words so far.
+struct WordHasher {
+    factor: u64,
+    hash: u64,
+}
+
+impl Hasher for WordHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let wide = u128::from(self.hash ^ word) * u128::from(self.factor);
+        self.hash = wide as u64 ^ (wide >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
     }
 }
 

@@ -218,20 +218,26 @@ impl<M: ReadMemory> Python<M> {
     ///
     /// Everything is read twice, page by page, in two passes that share nothing: pages of different
     /// moments can make up a text that never was, but not the same one twice. Where the passes
-    /// differ, the context is read once more by itself.
+    /// differ, the context is read once more by itself. What `was_read` before, a while ago, need not
+    /// be read a second time.
     pub fn values(
         &self,
         contexts: &[RemoteAddr],
         var: VarAt,
+        was_read: impl Fn(RemoteAddr, &Option<TagText>) -> bool,
     ) -> Vec<Result<Option<TagText>, Loss>> {
-        let pass = || {
-            let cache = PageCache::new(&self.memory);
-            let objects = self.objects(&cache);
-            contexts.iter().map(|at| var::value(&objects, *at, var)).collect::<Vec<_>>()
-        };
-        let (first, second) = (pass(), pass());
-        let both = first.into_iter().zip(second).zip(contexts);
-        both.map(|((one, two), at)| if one == two { one } else { self.value(*at, var) }).collect()
+        let cache = PageCache::new(&self.memory);
+        let objects = self.objects(&cache);
+        let mut values: Vec<_> = contexts.iter().map(|at| var::value(&objects, *at, var)).collect();
+        let cache = PageCache::new(&self.memory);
+        let objects = self.objects(&cache);
+        for (value, at) in values.iter_mut().zip(contexts) {
+            let is_sure = value.as_ref().is_ok_and(|value| was_read(*at, value));
+            if !is_sure && var::value(&objects, *at, var) != *value {
+                *value = self.value(*at, var);
+            }
+        }
+        values
     }
 
     fn objects<'w, N>(&'w self, memory: &'w N) -> Objects<'w, N> {

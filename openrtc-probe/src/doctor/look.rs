@@ -141,7 +141,7 @@ fn on_disk(pid: i32, path: &Path) -> OnDisk {
 fn tasks(python: &Python, session: Option<VarAt>) -> Option<(usize, usize)> {
     let tasks = python.tasks().ok()?;
     let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
-    let tags = session.map(|var| python.values(&contexts, var)).unwrap_or_default();
+    let tags = session.map(|var| python.values(&contexts, var, |_, _| false)).unwrap_or_default();
     let sessions: HashSet<_> = tags.into_iter().filter_map(|tag| Some(tag.ok()??.key())).collect();
     Some((contexts.len(), sessions.len()))
 }

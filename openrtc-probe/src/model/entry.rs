@@ -33,7 +33,7 @@ pub(super) type TypeNames = HashMap<u64, String>;
 
 /// The id of a tag as views show it, and what it is made of.
 pub(super) fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
-    let Some(ty) = tag.type_addr() else { return (tag.chars().collect(), IdType::Text) };
+    let Some(ty) = tag.type_addr() else { return (text(tag), IdType::Text) };
     let name = names.get(&ty);
     (format!("<{}>", name.map_or("?", String::as_str)), IdType::Other(name.cloned()))
 }
@@ -47,6 +47,28 @@ pub(super) struct Home {
     pub(super) is_own: bool,
 }
 
+/// A tag's text. Most are ASCII, which is copied as it stands.
+fn text(tag: &TagText) -> String {
+    match tag.bytes.get(..tag.stored()) {
+        Some(bytes) if tag.unit == 1 && bytes.is_ascii() => String::from_utf8_lossy(bytes).into(),
+        _ => tag.chars().collect(),
+    }
+}
+
+/// How far the end of a session has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    /// It lives.
+    #[default]
+    No,
+    /// It has ended, and no picture has shown that yet.
+    Ended,
+    /// One has.
+    Shown,
+    /// Its slot is given up.
+    Forgotten,
+}
+
 /// One session, over all the slots that its tag has had.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
@@ -58,8 +80,12 @@ pub(super) struct Entry {
     pub(super) was_there: bool,
     /// How many slots held its tag at the last look.
     pub(super) slots: u32,
+    /// And at this one, so far.
+    slots_now: u32,
     /// What its counters held at the first look.
     pub(super) origin: Usage,
+    /// What its counters hold at this look, open spans included; nothing between two looks.
+    pub(super) now: Usage,
     /// From slots that were freed while the tag lives on in another.
     pub(super) base: Usage,
     /// Cumulative, as last shown; nothing shown ever goes back.
@@ -68,27 +94,53 @@ pub(super) struct Entry {
     pub(super) peak_bytes: Option<u64>,
     pub(super) last_stall_ns: Option<u64>,
     pub(super) is_running: bool,
-    pub(super) ended_shown: bool,
+    pub(super) end: End,
+    /// How often its names were looked for in vain, or in part.
+    pub(super) names_wanted: u32,
 }
 
 impl Entry {
     /// Whether the last walk found no task that holds the tag, and it has not run since.
-    pub(super) fn has_ended(&self, key: &TagKey, census: Option<&Census>) -> bool {
+    fn has_ended(&self, key: &TagKey, census: Option<&Census>) -> bool {
         census.is_some_and(|census| {
             let ran = self.is_running || self.last_at_ns + ENDED_MARGIN_NS >= census.at_ns;
             !ran && !census.tags.contains(key)
         })
     }
 
-    /// Takes in a slot that holds the session's tag.
-    pub(super) fn meet(&mut self, session: &session::Session, is_running: bool) {
+    /// Takes in a slot that holds the session's tag, what it has used, and whether it runs.
+    pub(super) fn meet(&mut self, session: &session::Session, usage: &Usage, is_running: bool) {
         if self.tag.is_none() {
             self.tag = Some(session.tag);
             self.first_at_ns = session.first_at_ns;
         }
         self.last_at_ns = self.last_at_ns.max(session.last_at_ns);
         self.is_running |= is_running;
-        self.slots += 1;
+        self.slots_now += 1;
+        self.now.add(usage);
+    }
+
+    /// Ends a look: brings what is shown up to date; the first time, sets where it starts from.
+    pub(super) fn settle(&mut self, key: &TagKey, census: Option<&Census>, is_first: bool) {
+        let mut now = std::mem::take(&mut self.now);
+        now.add(&self.base);
+        if is_first {
+            self.origin = now;
+        }
+        self.shown_cpu_before_ns = self.shown.cpu_ns();
+        self.shown.raise(&now.since(&self.origin));
+        let has_ended = self.has_ended(key, census);
+        self.end = if has_ended { self.end.max(End::Ended) } else { End::No };
+        self.is_running = false;
+        self.slots = std::mem::take(&mut self.slots_now);
+    }
+
+    /// Whether to look for its names now: while one is missing, ever more rarely, because a session may
+    /// have none.
+    pub(super) fn wants_names(&mut self) -> bool {
+        let is_whole = self.names.agent.is_some() && self.names.tenant.is_some();
+        self.names_wanted += u32::from(!is_whole);
+        !is_whole && self.names_wanted.is_power_of_two()
     }
 
     /// The session as views show it.
@@ -96,13 +148,13 @@ impl Entry {
         &self,
         now_ns: u64,
         types: &TypeNames,
-        ended: bool,
         home: Home,
         stalls_now: bool,
         rates: Rates,
     ) -> Session {
         let slow = stalls_now
             || self.last_stall_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) <= SLOW_NS);
+        let ended = self.end > End::No;
         let until_ns = if ended { self.last_at_ns } else { now_ns };
         let tag = self.tag.unwrap_or(TagText::EMPTY);
         let (session_id, id_type) = id_of(&tag, types);

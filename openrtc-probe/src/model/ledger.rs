@@ -12,7 +12,7 @@ use openrtc_common::{
 };
 
 use super::{
-    entry::{Census, Entry, Home, TypeNames, id_of},
+    entry::{Census, End, Entry, Home, TypeNames, id_of},
     look::{Fact, Look, ThreadLook},
     snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
     stalls::{Known, StallIds, Stalls},
@@ -52,7 +52,8 @@ pub struct Ledger {
     threshold_ns: u64,
     /// All stalls.
     pub stalls: Stalls,
-    sessions: HashMap<TagKey, Entry>,
+    /// Boxed: a table doubles when one more does not fit.
+    sessions: HashMap<TagKey, Box<Entry>>,
     types: TypeNames,
     /// Sessions that ended and were cleared away.
     gone: Usage,
@@ -144,11 +145,15 @@ impl Ledger {
         !self.loops.is_empty()
     }
 
-    /// Sessions whose agent or tenant is not known yet.
-    pub fn is_unnamed(&self, key: &TagKey) -> bool {
-        self.sessions
-            .get(key)
-            .is_none_or(|entry| entry.names.agent.is_none() || entry.names.tenant.is_none())
+    /// Whether it is worth looking for a session's agent and tenant now.
+    pub fn wants_names(&mut self, key: &TagKey) -> bool {
+        self.sessions.entry(*key).or_default().wants_names()
+    }
+
+    /// Sessions that are kept, listed or not.
+    #[cfg(test)]
+    pub(super) fn known_count(&self) -> usize {
+        self.sessions.len()
     }
 
     /// The type that a tag is of, while its name is not known.
@@ -156,32 +161,35 @@ impl Ledger {
         tag.type_addr().filter(|ty| !self.types.contains_key(ty))
     }
 
-    /// Sessions that ended and have been shown so: they can be forgotten.
-    pub fn forgettable(&self) -> Vec<TagKey> {
-        let ended = self.sessions.iter().filter(|(_, entry)| entry.ended_shown);
-        ended.map(|(key, _)| *key).collect()
+    /// Sessions that ended and have been shown so: they can be forgotten. Each is named once.
+    pub fn take_forgettable(&mut self) -> Vec<TagKey> {
+        let shown = self.sessions.iter_mut().filter(|(_, entry)| entry.end == End::Shown);
+        let forget = |(key, entry): (&TagKey, &mut Box<Entry>)| {
+            entry.end = End::Forgotten;
+            *key
+        };
+        shown.map(forget).collect()
     }
 
     /// The picture at the moment of `look`.
     pub fn picture(&mut self, look: &Look, is_final: bool) -> Snapshot {
-        let mut usage = self.usage_by_key(look);
         let mut totals = self.totals(look);
-        totals.untagged = usage.remove(&None).unwrap_or_default();
+        totals.untagged = self.meet_all(look);
         let is_first = self.origin.is_none();
         let (origin_ns, origin) = *self.origin.get_or_insert((look.at_ns, totals));
         let (before_ns, before, polls_before) = self.before.unwrap_or((look.at_ns, totals, 0));
         let interval_ns = look.at_ns.saturating_sub(before_ns);
         let rates = Rates { interval_ns };
 
-        self.update(&mut usage, is_first);
-        let sessions = self.rows(look, rates);
+        let (live_count, shown) = self.settle_all(is_first);
+        let sessions = self.rows(look, live_count, rates);
         let untagged = Untagged {
             usage: totals.untagged.since(&origin.untagged),
             cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.untagged.cpu_ns()),
         };
         let mut worker = self.worker(look, &totals, &origin);
         worker.cpu_ratio = rates.ratio(totals.process_cpu_ns, before.process_cpu_ns);
-        worker.polls = self.sum(&untagged, |usage| usage.polls);
+        worker.polls = shown.polls + self.gone.polls + untagged.usage.polls;
         worker.polls_per_s = rates.per_s(worker.polls, polls_before);
         // A thread that became a loop's takes its past with it: a leap, and no rate.
         let is_split_alike = totals.loop_threads <= before.loop_threads;
@@ -189,7 +197,7 @@ impl Ledger {
             |now: i64, before: i64| rates.ratio(since(now, before), 0).filter(|_| is_split_alike);
         worker.loop_overhead_cpu_ratio = rate(totals.loop_overhead_ns, before.loop_overhead_ns);
         worker.other_threads_cpu_ratio = rate(totals.other_threads_ns, before.other_threads_ns);
-        let contexts_ns = self.sum(&untagged, Usage::cpu_ns);
+        let contexts_ns = shown.cpu_ns() + self.gone.cpu_ns() + untagged.usage.cpu_ns();
         let listed_ns: u64 = sessions.iter().map(|session| session.usage.cpu_ns()).sum();
         worker.ended_cpu_ns = contexts_ns.saturating_sub(untagged.usage.cpu_ns() + listed_ns);
         let cpu_ns = contexts_ns + worker.loop_overhead_cpu_ns + worker.other_threads_cpu_ns;
@@ -215,34 +223,27 @@ impl Ledger {
         }
     }
 
-    /// Closed and open spans, by tag; `None` is untagged.
-    fn usage_by_key(&mut self, look: &Look) -> HashMap<Option<TagKey>, Usage> {
-        let mut by_slot: HashMap<u32, Usage> =
-            look.sessions.iter().map(|(slot, session)| (*slot, Usage::of(session))).collect();
-        self.add_open_spans(look, &mut by_slot);
-        for entry in self.sessions.values_mut() {
-            entry.is_running = false;
-            entry.slots = 0;
-        }
-        let running: Vec<u32> = look
-            .threads
-            .iter()
-            .filter_map(|look| look.thread.polls.top().map(|top| top.slot))
-            .collect();
-        let mut by_key: HashMap<Option<TagKey>, Usage> = HashMap::new();
+    /// Takes in the closed and the open spans of every session; what the untagged polls have used.
+    fn meet_all(&mut self, look: &Look) -> Usage {
+        let open = self.open_spans(look);
+        let mut untagged = Usage::default();
         for (slot, session) in &look.sessions {
-            let key = (*slot != UNTAGGED).then(|| session.tag.key());
-            if let Some(usage) = by_slot.get(slot) {
-                by_key.entry(key).or_default().add(usage);
-            }
-            if let Some(key) = key {
-                self.sessions.entry(key).or_default().meet(session, running.contains(slot));
+            let mut usage = Usage::of(session);
+            let is_running = open.get(slot).inspect(|open| usage.add(open)).is_some();
+            if *slot == UNTAGGED {
+                untagged = usage;
+            } else {
+                let entry = self.sessions.entry(session.tag.key()).or_default();
+                entry.meet(session, &usage, is_running);
             }
         }
-        by_key
+        untagged
     }
 
-    fn add_open_spans(&self, look: &Look, by_slot: &mut HashMap<u32, Usage>) {
+    /// What polls that still run have used so far, by the slots of those that run and of those that
+    /// held them for the most part.
+    fn open_spans(&self, look: &Look) -> HashMap<u32, Usage> {
+        let mut by_slot = HashMap::<u32, Usage>::new();
         for thread in &look.threads {
             let now = thread.reading(look.at_ns);
             let polls = &thread.thread.polls;
@@ -264,6 +265,7 @@ impl Ledger {
                 usage.stalls += u64::from(poll.split.wall_ns >= self.threshold_ns);
             }
         }
+        by_slot
     }
 
     fn totals(&self, look: &Look) -> Totals {
@@ -299,52 +301,45 @@ impl Ledger {
         }
     }
 
-    /// Brings every session up to date; the first time, sets where it starts from.
-    fn update(&mut self, usage: &mut HashMap<Option<TagKey>, Usage>, is_first: bool) {
-        for (key, entry) in &mut self.sessions {
-            let mut now = usage.remove(&Some(*key)).unwrap_or_default();
-            now.add(&entry.base);
-            if is_first {
-                entry.origin = now;
-            }
-            entry.shown_cpu_before_ns = entry.shown.cpu_ns();
-            entry.shown.raise(&now.since(&entry.origin));
-        }
+    /// Ends the look for every session: how many live, and what all have used that is shown.
+    ///
+    /// There may be thousands, which no cache holds: each is visited as rarely as can be.
+    fn settle_all(&mut self, is_first: bool) -> (u64, Usage) {
+        let (mut live_count, mut shown) = (0, Usage::default());
+        let census = self.census.as_ref();
+        self.sessions.retain(|key, entry| {
+            entry.settle(key, census, is_first);
+            live_count += u64::from(entry.end == End::No);
+            shown.add(&entry.shown);
+            // One that never got a slot has nothing to show.
+            entry.end == End::No || entry.tag.is_some()
+        });
+        (live_count, shown)
     }
 
-    fn rows(&mut self, look: &Look, rates: Rates) -> Vec<Session> {
+    fn rows(&mut self, look: &Look, live_count: u64, rates: Rates) -> Vec<Session> {
         let ongoing: Vec<TagKey> = self.stalls.ongoing().filter_map(|known| known.key).collect();
-        let census = self.census.as_ref();
-        let live_count =
-            self.sessions.iter().filter(|(key, entry)| !entry.has_ended(key, census)).count()
-                as u64;
         let of_all = look.share_bytes.or(look.rss_bytes);
         let home = Home {
             pid: self.about.pid,
             bytes: of_all.filter(|_| live_count > 0).map(|bytes| bytes / live_count),
             is_own: look.share_bytes.is_some() && live_count == 1,
         };
-        let mut rows = Vec::new();
+        let mut rows = Vec::with_capacity(self.sessions.len());
         for (key, entry) in &mut self.sessions {
-            let ended = entry.has_ended(key, census);
-            if (ended && entry.ended_shown) || entry.tag.is_none() {
+            if entry.end >= End::Shown || entry.tag.is_none() {
                 continue;
             }
-            entry.ended_shown = ended;
-            if !ended {
+            if entry.end == End::No {
                 entry.peak_bytes = entry.peak_bytes.max(home.bytes);
             }
-            let types = &self.types;
             let is_stalling = ongoing.contains(key);
-            rows.push(entry.row(look.at_ns, types, ended, home, is_stalling, rates));
+            rows.push(entry.row(look.at_ns, &self.types, home, is_stalling, rates));
+            if entry.end == End::Ended {
+                entry.end = End::Shown;
+            }
         }
-        rows.sort_by(|a, b| a.session_id.cmp(&b.session_id));
-        rows
-    }
-
-    fn sum(&self, untagged: &Untagged, of: impl Fn(&Usage) -> u64) -> u64 {
-        let sessions: u64 = self.sessions.values().map(|entry| of(&entry.shown)).sum();
-        sessions + of(&self.gone) + of(&untagged.usage)
+        by_id(rows)
     }
 
     fn fold(&mut self, session: &session::Session) {
@@ -352,7 +347,7 @@ impl Ledger {
         let usage = Usage::of(session);
         match self.sessions.get_mut(&key) {
             // It ended, was shown so, and did not come back in another slot.
-            Some(entry) if entry.ended_shown && entry.slots <= 1 => {
+            Some(entry) if entry.end >= End::Shown && entry.slots <= 1 => {
                 self.gone.add(&entry.shown);
                 self.sessions.remove(&key);
                 // Another type may stand at its address when the tag comes again.
@@ -391,4 +386,11 @@ impl Ledger {
         let all = kernel.chain(own).chain(stalls);
         Health { lost: all.filter(|(_, count)| *count > 0).collect() }
     }
+}
+
+/// Sorted by id. Rows are large: each is moved once.
+fn by_id(mut rows: Vec<Session>) -> Vec<Session> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| rows[*a].session_id.cmp(&rows[*b].session_id));
+    order.into_iter().map(|at| std::mem::take(&mut rows[at])).collect()
 }

@@ -121,13 +121,13 @@ fn a_session_ends_is_shown_once_more_and_leaves() {
     ledger.take(census(&["AJ_1"], 500_000));
     assert_eq!(ledger.picture(&at(500_000), false).sessions[0].status, Status::Active);
     ledger.take(census(&[], 900_000));
-    assert!(ledger.forgettable().is_empty());
+    assert!(ledger.take_forgettable().is_empty());
     let ended = &ledger.picture(&at(900_000), false).sessions[0];
     assert_eq!((ended.status, ended.duration_ns), (Status::Ended, 1000 * US - 1));
-    assert_eq!(ledger.forgettable(), [tag("AJ_1").key()]);
+    assert_eq!(ledger.take_forgettable(), [tag("AJ_1").key()]);
     assert!(ledger.picture(&at(1_000_000), false).sessions.is_empty());
     ledger.take(Fact::SessionGone(Box::new(counters("AJ_1", 500, 1000))));
-    assert!(ledger.forgettable().is_empty());
+    assert!(ledger.take_forgettable().is_empty());
     // Its time stays in the ledger: the worker's polls do not go back.
     let after = ledger.picture(&look(1_100_000, vec![], vec![]), false);
     assert_eq!(after.worker.polls, 1);
@@ -337,4 +337,28 @@ fn what_polls_seemed_to_use_before_the_scheduler_was_heard_is_not_missing_later(
     let later = loop_thread(2000, 2500, None);
     let shown = ledger.picture(&look(2000, vec![later], vec![]), false);
     assert_eq!(shown.worker.loop_overhead_cpu_ns, 400 * US, "1,000 us charged, 600 us in polls");
+}
+
+#[test]
+fn a_session_that_never_had_a_slot_is_forgotten_with_its_tasks() {
+    let mut ledger = ledger();
+    ledger.take(Fact::Found(vec![tag("AJ_1").key()]));
+    ledger.take(census(&["AJ_1"], 100));
+    assert!(ledger.wants_names(&tag("AJ_1").key()));
+    assert!(ledger.picture(&look(100, vec![], vec![]), false).sessions.is_empty());
+    assert_eq!(ledger.known_count(), 1, "a task holds it");
+    ledger.take(census(&[], 200_000));
+    ledger.picture(&look(200_000, vec![], vec![]), false);
+    assert_eq!(ledger.known_count(), 0);
+}
+
+#[test]
+fn missing_names_are_looked_for_ever_more_rarely() {
+    let mut ledger = ledger();
+    let key = tag("AJ_1").key();
+    let looks = |ledger: &mut Ledger| (1..=64).filter(|_| ledger.wants_names(&key)).count();
+    assert_eq!(looks(&mut ledger), 7, "1, 2, 4, .. 64");
+    let named = Names { agent: Some("booking".into()), tenant: Some("t1".into()) };
+    ledger.take(Fact::Named(key, named));
+    assert_eq!(looks(&mut ledger), 0);
 }

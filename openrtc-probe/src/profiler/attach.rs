@@ -4,7 +4,7 @@
 //! and enters; the threads and polls that are there already; the scheduler. On any error all that
 //! was attached is detached, because whoever holds it is dropped.
 
-use std::{io, thread, time::Duration};
+use std::{collections::HashMap, io, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use openrtc_common::{
@@ -106,6 +106,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         settings,
         target,
         vars: Vars::default(),
+        seen: HashMap::new(),
         at_attach,
     };
     profiler.find_vars(start);

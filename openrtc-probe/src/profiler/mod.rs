@@ -13,7 +13,11 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 use openrtc_common::{
-    account::state, config::Settings, event::kind, session::UNTAGGED, tag::TagText,
+    account::state,
+    config::Settings,
+    event::kind,
+    session::UNTAGGED,
+    tag::{TagKey, TagText},
 };
 
 pub use attach::{Target, attach, check_host, config, site_points};
@@ -25,7 +29,7 @@ use vars::Vars;
 use crate::{
     blocker::Blocker,
     bpf::{Kernel, ProgramCost, Reaper},
-    cpython::Python,
+    cpython::{Python, memory::RemoteAddr},
     model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
 };
@@ -56,6 +60,8 @@ pub struct Profiler {
     settings: Settings,
     target: Target,
     vars: Vars,
+    /// What tasks' contexts held at the last census.
+    seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
 }
 
@@ -224,7 +230,7 @@ impl Profiler {
             self.at_attach.forget(slot);
             self.ledger.take(Fact::ThreadGone(Box::new(thread)));
         }
-        let ended = self.ledger.forgettable();
+        let ended = self.ledger.take_forgettable();
         for key in &ended {
             self.reaper.forget(&mut self.kernel, *key, now.monotonic_ns);
         }

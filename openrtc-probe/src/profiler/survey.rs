@@ -40,23 +40,24 @@ impl Profiler {
 
     /// Finds the sessions that were there before us, idle ones too, and how they are called.
     pub(super) fn find_sessions(&mut self, now: Now) {
-        let Some(found) = self.vars.tag.and_then(|var| self.tags_of_tasks(var)) else { return };
-        let keys = found.iter().map(|(tag, _)| tag.key()).collect();
+        let Some(found) = self.tags_of_tasks() else { return };
+        let mut keys = HashSet::with_capacity(found.len());
         for (tag, context) in &found {
-            if self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
-                self.ledger.take(Fact::Lost("sessions_full", 1));
+            let is_first = keys.insert(tag.key());
+            if is_first && self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
+                self.ledger.take(Fact::Lost("sessions_unlisted", 1));
             }
         }
-        self.ledger.take(Fact::Found(keys));
-        self.take_census(found, now);
+        self.ledger.take(Fact::Found(keys.into_iter().collect()));
+        self.take_census(&found, now);
         self.tell_others();
     }
 
     /// Which tags do tasks hold, and how are their sessions called?
     fn census(&mut self, now: Now) {
-        let Some(found) = self.vars.tag.and_then(|var| self.tags_of_tasks(var)) else { return };
+        let Some(found) = self.tags_of_tasks() else { return };
         let is_due = self.vars.are_due(now, found.len());
-        self.take_census(found, now);
+        self.take_census(&found, now);
         if is_due {
             let before = self.vars.tag;
             self.find_vars(now);
@@ -67,13 +68,13 @@ impl Profiler {
         self.tell_others();
     }
 
-    fn take_census(&mut self, found: Vec<(TagText, RemoteAddr)>, now: Now) {
-        let mut live = HashSet::new();
+    fn take_census(&mut self, found: &[(TagText, RemoteAddr)], now: Now) {
+        let mut live = HashSet::with_capacity(found.len());
         let mut unnamed = Vec::new();
         for (tag, context) in found {
             let key = tag.key();
-            if live.insert(key) && self.ledger.is_unnamed(&key) {
-                unnamed.push((key, context));
+            if live.insert(key) && self.ledger.wants_names(&key) {
+                unnamed.push((key, *context));
             }
         }
         for (key, names) in self.names_in(&unnamed) {
@@ -82,13 +83,30 @@ impl Profiler {
         self.ledger.take(Fact::Live(live, now.monotonic_ns));
     }
 
-    /// The tag of every task that has one in `var`, and its context; `None` where it cannot be told now.
-    pub(super) fn tags_of_tasks(&self, var: VarAt) -> Option<Vec<(TagText, RemoteAddr)>> {
+    /// The tag of every task that has one, and its context; `None` where it cannot be told now. What a
+    /// context held the last time and holds now is read once.
+    fn tags_of_tasks(&mut self) -> Option<Vec<(TagText, RemoteAddr)>> {
+        let contexts = self.contexts_of_tasks()?;
+        let held = |tag: &Option<TagText>| tag.as_ref().map(TagText::key);
+        let was_read =
+            |at, tag: &Option<TagText>| self.seen.get(&at).is_some_and(|seen| *seen == held(tag));
+        let tags = self.python.values(&contexts, self.vars.tag?, was_read);
+        let read =
+            || tags.iter().zip(&contexts).filter_map(|(tag, at)| Some((tag.as_ref().ok()?, at)));
+        self.seen = read().map(|(tag, at)| (*at, held(tag))).collect();
+        Some(read().filter_map(|(tag, at)| Some(((*tag)?, *at))).collect())
+    }
+
+    fn contexts_of_tasks(&self) -> Option<Vec<RemoteAddr>> {
         let tasks = self.python.tasks().ok()?;
-        let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
-        let tags = self.python.values(&contexts, var);
-        let tagged = tags.into_iter().zip(contexts);
-        Some(tagged.filter_map(|(tag, context)| Some((tag.ok()??, context))).collect())
+        Some(tasks.iter().map(|task| task.context).collect())
+    }
+
+    /// How many tasks hold a tag in `var`; none where it cannot be told now.
+    pub(super) fn count_held(&self, var: VarAt) -> usize {
+        let Some(contexts) = self.contexts_of_tasks() else { return 0 };
+        let tags = self.python.values(&contexts, var, |_, _| false);
+        tags.iter().filter(|tag| matches!(tag, Ok(Some(_)))).count()
     }
 
     /// Reads the name of the type that a tag is of, if it is not known.
@@ -104,7 +122,7 @@ impl Profiler {
     pub(super) fn name(&mut self, tag: &TagText, slot: u32) {
         self.name_type(tag);
         let key = tag.key();
-        if tag.chars == 0 || !self.ledger.is_unnamed(&key) {
+        if tag.chars == 0 || !self.ledger.wants_names(&key) {
             return;
         }
         let Some(context) = self.kernel.session(slot).map(|session| session.context) else {
@@ -133,7 +151,7 @@ impl Profiler {
     fn texts(&self, vars: &[VarAt], contexts: &[RemoteAddr]) -> Vec<Option<String>> {
         let mut texts = vec![None; contexts.len()];
         for var in vars {
-            let values = self.python.values(contexts, *var).into_iter();
+            let values = self.python.values(contexts, *var, |_, _| false).into_iter();
             for (text, value) in texts.iter_mut().zip(values) {
                 let value = value.ok().flatten().filter(|value| value.type_addr().is_none());
                 *text = text.take().or(value.map(|value| value.chars().collect()));

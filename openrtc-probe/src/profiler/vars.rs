@@ -64,6 +64,8 @@ impl Profiler {
         let others = tags.into_iter().filter(|var| Some(*var) != tag).collect();
         self.vars = Vars { tag, others, agents, tenants, look_at_ns };
         let Some(var) = tag.filter(|_| tag != followed) else { return };
+        // Of another variable.
+        self.seen.clear();
         self.settings.tag_var = var.addr.0;
         self.settings.tag_var_hash = u64::from(var.hash);
         self.settings.forgotten += 1;
@@ -73,8 +75,7 @@ impl Profiler {
 
     /// How many tasks hold a tag in each of these.
     fn held(&self, vars: &[VarAt]) -> Vec<(VarAt, usize)> {
-        let held = |var| self.tags_of_tasks(var).map_or(0, |found| found.len());
-        vars.iter().map(|var| (*var, held(*var))).collect()
+        vars.iter().map(|var| (*var, self.count_held(*var))).collect()
     }
 
     /// Tells the model of tag variables that are not followed.

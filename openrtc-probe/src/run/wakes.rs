@@ -26,6 +26,8 @@ use crate::{
 
 /// Memory is walked, and what ended is cleared away, at most this often.
 const SURVEY_EVERY: Duration = Duration::from_secs(1);
+/// And at least this often, however long a walk takes.
+const SURVEY_AT_LEAST_EVERY: Duration = Duration::from_secs(3);
 /// From the end of one look for new workers to the next.
 const SCOUT_EVERY: Duration = Duration::from_millis(200);
 /// A time that is further away than the end of any run.
@@ -191,6 +193,11 @@ impl Wakes {
     /// Sets when to watch next: never, where there is nobody to watch.
     pub fn watch_at(&mut self, at: Option<Instant>) {
         self.watch_at = at.unwrap_or_else(|| Instant::now() + NEVER);
+    }
+
+    /// Sets when to look around in memory next: after `rest`, within bounds.
+    pub fn survey_in(&mut self, rest: Duration) {
+        self.survey.reset_after(rest.clamp(SURVEY_EVERY, SURVEY_AT_LEAST_EVERY));
     }
 
     /// A worker's descriptors wake us too.

@@ -30,7 +30,7 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
             elapsed_s: seconds(snapshot.elapsed_ns),
             worker: WorkerObject::of(&snapshot.worker),
             untagged: Numbers::of_untagged(&snapshot.untagged),
-            sessions: sessions.iter().map(|session| SessionObject::of(session)).collect(),
+            sessions: &sessions,
             health: Health { lost: &snapshot.health.lost },
             r#final: snapshot.is_final.then_some(true),
         },
@@ -70,7 +70,8 @@ struct SnapshotLine<'a> {
     elapsed_s: f64,
     worker: WorkerObject<'a>,
     untagged: Numbers,
-    sessions: Vec<SessionObject<'a>>,
+    #[serde(serialize_with = "as_objects")]
+    sessions: &'a [&'a Session],
     health: Health<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#final: Option<bool>,
@@ -226,6 +227,11 @@ struct Health<'a> {
     lost: &'a [(&'static str, u64)],
 }
 
+/// One after the other: there may be thousands.
+fn as_objects<S: Serializer>(sessions: &&[&Session], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(sessions.iter().map(|session| SessionObject::of(session)))
+}
+
 fn as_object<S: Serializer>(lost: &&[(&'static str, u64)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(lost.iter().copied())
 }
@@ -255,6 +261,10 @@ impl Formatter for Escaping {
     where
         W: ?Sized + io::Write,
     {
+        // Most is plain, and there is much of it.
+        if fragment.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
         let mut rest = fragment;
         while let Some((at, c)) = rest.char_indices().find(|&(_, c)| is_harmful(c)) {
             CompactFormatter.write_string_fragment(writer, &rest[..at])?;

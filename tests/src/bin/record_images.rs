@@ -77,7 +77,7 @@ fn walk(memory: &impl ReadMemory, pid: i32, facts: &Facts) -> Result<()> {
     let contexts: Vec<_> = python.tasks()?.iter().map(|task| task.context).collect();
     let vars = python.find_vars(&["openrtc_session_id", "openrtc_agent_name"])?;
     for var in vars.into_iter().flatten() {
-        python.values(&contexts, var);
+        python.values(&contexts, var, |_, _| false);
     }
     Ok(())
 }
