@@ -122,10 +122,10 @@ impl Run {
                     self.fleet.members().iter().try_for_each(check_pairing)?;
                     self.wakes.survey_in(began.elapsed() * SURVEY_SHARE);
                 }
-                Wake::Picture => self.picture(false)?,
+                Wake::Picture => self.picture()?,
                 Wake::Typed(press) => match self.output.press(press)? {
                     Wish::Nothing => {}
-                    Wish::Picture => self.picture(false)?,
+                    Wish::Picture => self.picture()?,
                     Wish::End => break,
                 },
                 Wake::End => break,
@@ -136,14 +136,23 @@ impl Run {
 
     /// The last picture of those that are still there.
     fn finish(&mut self) -> Result<()> {
+        self.drain_all()?;
+        self.watch()?;
+        self.fleet.survey(clock::now());
+        self.let_go_of_replaced()?;
+        let pictures = self.fleet.pictures(clock::now, true);
+        // Stalls that ended while all that was read: they lie before the pictures.
+        self.drain_all()?;
+        self.output.pictures(pictures, true)
+    }
+
+    fn drain_all(&mut self) -> Result<()> {
         let pids: Vec<u32> = self.fleet.members().iter().map(Member::pid).collect();
         for pid in pids {
             let ended = self.fleet.drain(pid, clock::now());
             self.report(&ended)?;
         }
-        self.watch()?;
-        self.fleet.survey(clock::now());
-        self.picture(true)
+        Ok(())
     }
 
     fn report(&mut self, stalls: &[Stall]) -> Result<()> {
@@ -162,10 +171,10 @@ impl Run {
         Ok(())
     }
 
-    fn picture(&mut self, is_final: bool) -> Result<()> {
+    fn picture(&mut self) -> Result<()> {
         self.let_go_of_replaced()?;
-        let pictures = self.fleet.pictures(clock::now, is_final);
-        self.output.pictures(pictures, is_final)
+        let pictures = self.fleet.pictures(clock::now, false);
+        self.output.pictures(pictures, false)
     }
 
     /// A worker's run is over: its last stalls and its last picture.

@@ -157,7 +157,7 @@ fn the_log_says_so() -> Result<()> {
     let mut command = setting.probe(worker.pid, "-v");
     let mut probe = Program::start("openrtc-probe", &mut command)?;
     // What is attached where is said when it is.
-    probe.find_error("CPython ", PATIENCE)?;
+    probe.find_error("what a map of variables holds ", PATIENCE)?;
     wedge(&mut worker)?;
     let line = probe.next(PATIENCE)?.text;
     let rest = line

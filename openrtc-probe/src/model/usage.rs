@@ -65,7 +65,8 @@ impl Usage {
             run_queue_ns: self.run_queue_ns.saturating_sub(origin.run_queue_ns),
             polls: self.polls.saturating_sub(origin.polls),
             longest_poll_ns: self.longest_poll_ns,
-            stalls: self.stalls.saturating_sub(origin.stalls),
+            // Of those too every one is told, the one that is found running at attach included.
+            stalls: self.stalls,
         }
     }
 }
