@@ -182,6 +182,12 @@ impl<M: ReadMemory> Python<M> {
         self.retry(|objects| task::tasks(objects))
     }
 
+    /// The type `_asyncio.Task`; `None` before asyncio is imported.
+    pub fn task_type(&self) -> Result<Option<RemoteAddr>, WalkError> {
+        #[expect(clippy::redundant_closure, reason = "the function alone is not general enough")]
+        self.retry(|objects| task::task_type(objects))
+    }
+
     /// What the type at `ty` is called, such as `int` or `uuid.UUID`; `None` where no type stands there.
     pub fn type_name(&self, ty: RemoteAddr) -> Option<String> {
         let objects = self.objects(&self.memory);

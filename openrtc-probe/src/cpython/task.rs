@@ -28,11 +28,7 @@ pub struct TaskAt {
 pub fn tasks<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Vec<TaskAt>, WalkError> {
     let mut tasks = Vec::new();
     for interp in thread::interpreters(objects)? {
-        let modules = objects.memory.read_ptr(interp.plus(objects.layout.interp_modules))?;
-        let Some(module) = objects.dict_get(modules, "_asyncio")? else { continue };
-        let names = objects.memory.read_ptr(module.plus(common::MODULE_DICT))?;
-        let Some(task_type) = objects.dict_get(names, "Task")? else { continue };
-        check_size(objects, task_type)?;
+        let Some((names, task_type)) = accelerator(objects, interp)? else { continue };
         match objects.layout.tasks {
             Tasks::Sets(sets) => {
                 for set in sets {
@@ -50,6 +46,29 @@ pub fn tasks<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Vec<TaskAt>, Wal
         }
     }
     Ok(tasks)
+}
+
+/// The type of tasks in the first interpreter that has one: its functions are those of all.
+pub fn task_type<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Option<RemoteAddr>, WalkError> {
+    for interp in thread::interpreters(objects)? {
+        if let Some((_, task_type)) = accelerator(objects, interp)? {
+            return Ok(Some(task_type));
+        }
+    }
+    Ok(None)
+}
+
+/// The names in the module `_asyncio` of an interpreter, and the type `Task` among them.
+fn accelerator<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    interp: RemoteAddr,
+) -> Result<Option<(RemoteAddr, RemoteAddr)>, WalkError> {
+    let modules = objects.memory.read_ptr(interp.plus(objects.layout.interp_modules))?;
+    let Some(module) = objects.dict_get(modules, "_asyncio")? else { return Ok(None) };
+    let names = objects.memory.read_ptr(module.plus(common::MODULE_DICT))?;
+    let Some(task_type) = objects.dict_get(names, "Task")? else { return Ok(None) };
+    check_size(objects, task_type)?;
+    Ok(Some((names, task_type)))
 }
 
 fn check_size<M: ReadMemory>(

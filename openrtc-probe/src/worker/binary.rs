@@ -4,7 +4,7 @@
 //! profilers; data is read from the worker's memory, where every relocation has been applied.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     fs::File,
     os::unix::fs::{FileExt as _, MetadataExt as _},
@@ -210,6 +210,13 @@ impl Binary {
         Some(starts)
     }
 
+    /// The words through which it calls the function `name` of another file, or its own.
+    pub fn slots_of(&self, name: &str) -> HashSet<ElfAddr> {
+        let cache = ReadCache::new(&self.file);
+        let Ok(elf) = ElfFile64::<Endianness, _>::parse(&cache) else { return HashSet::new() };
+        named_slots(&elf, |symbol| (symbol == name).then_some(())).map(|(slot, ())| slot).collect()
+    }
+
     fn code_segment(&self, addr: ElfAddr) -> Option<&Segment> {
         self.segments.iter().find(|segment| segment.executable && segment.holds(addr))
     }
@@ -302,16 +309,25 @@ fn slots<'f>(
     elf: &ElfFile64<'f, Endianness, &'f ReadCache<&'f File>>,
     symbols: &Symbols,
 ) -> HashMap<ElfAddr, ElfAddr> {
+    if symbols.is_empty() {
+        return HashMap::new();
+    }
+    named_slots(elf, |name| symbols.get(name).copied()).collect()
+}
+
+/// The words that the dynamic linker points at a symbol, with what `pick` makes of its name.
+fn named_slots<'f, T>(
+    elf: &ElfFile64<'f, Endianness, &'f ReadCache<&'f File>>,
+    pick: impl Fn(&str) -> Option<T>,
+) -> impl Iterator<Item = (ElfAddr, T)> {
     let table = elf.dynamic_symbol_table();
-    let relocations = elf.dynamic_relocations().filter(|_| !symbols.is_empty());
-    let names =
-        relocations.into_iter().flatten().take(MAX_RELOCATIONS).filter_map(|(at, relocation)| {
-            let RelocationTarget::Symbol(index) = relocation.target() else { return None };
-            let symbol = table.as_ref()?.symbol_by_index(index).ok()?;
-            let name = std::str::from_utf8(symbol.name_bytes().ok()?).ok()?;
-            Some((ElfAddr(at), *symbols.get(name)?))
-        });
-    names.collect()
+    let relocations = elf.dynamic_relocations().into_iter().flatten().take(MAX_RELOCATIONS);
+    relocations.filter_map(move |(at, relocation)| {
+        let RelocationTarget::Symbol(index) = relocation.target() else { return None };
+        let symbol = table.as_ref()?.symbol_by_index(index).ok()?;
+        let name = std::str::from_utf8(symbol.name_bytes().ok()?).ok()?;
+        Some((ElfAddr(at), pick(name)?))
+    })
 }
 
 /// What loading has added to the file's addresses: an executable mapping shows a byte of the file

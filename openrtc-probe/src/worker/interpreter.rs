@@ -211,11 +211,11 @@ fn asyncio_debug(
     })
 }
 
-/// The interpreter's file, and the memory that it is loaded in.
-struct Found<'w, M> {
-    worker: &'w Worker,
-    binary: Binary,
-    memory: &'w M,
+/// A file of the interpreter, and the memory that it is loaded in.
+pub(super) struct Found<'w, M> {
+    pub worker: &'w Worker,
+    pub binary: Binary,
+    pub memory: &'w M,
 }
 
 impl<M: ReadMemory> Found<'_, M> {
@@ -368,7 +368,7 @@ impl<M: ReadMemory> Found<'_, M> {
 
     /// The static types in a data segment, with their names: places that `PyType_Type` says it is
     /// the type of.
-    fn types_in(
+    pub fn types_in(
         &self,
         segment: &Segment,
         type_type: RemoteAddr,

@@ -14,6 +14,7 @@ mod interpreter;
 mod reach;
 mod register;
 mod site;
+mod task_step;
 
 use std::{collections::BTreeMap, io::Read as _, path::PathBuf, time::Duration};
 
@@ -41,6 +42,7 @@ pub use self::{
     interpreter::{Identity, Interpreter, Loops},
     register::Register,
     site::{Site, SiteKind},
+    task_step::TaskStepSite,
 };
 
 /// One of the worker's threads.
@@ -228,6 +230,14 @@ impl Worker {
     /// A [`Blocker`] that says why there is none, or why it is not one that we can probe.
     pub fn interpreter(&self) -> Result<Interpreter, Blocker> {
         interpreter::find(self)
+    }
+
+    /// Finds the instruction at which every step of a task begins, which is in `asyncio`'s accelerator.
+    ///
+    /// # Errors
+    /// [`Blocker::SiteRefused`] where it cannot be told for sure, also before `asyncio` is imported.
+    pub fn task_step(&self, interpreter: &Interpreter) -> Result<TaskStepSite, Blocker> {
+        task_step::find(self, interpreter)
     }
 
     /// What is in the memory of its interpreter, which must be laid out as `found` says; `tids` are its

@@ -35,8 +35,8 @@ pub fn leads_to(
     })
 }
 
-/// Where the stub at `at` jumps to, if there is one.
-fn stub(
+/// Where the linker's stub at `at` jumps to, if there is one.
+pub fn stub(
     code: MachineCode<'_>,
     at: ElfAddr,
     linked: &impl Fn(ElfAddr) -> Option<ElfAddr>,
@@ -54,7 +54,7 @@ fn stub(
 }
 
 /// Where a jump or call through a word at a fixed place leads to.
-fn through_table(
+pub fn through_table(
     instruction: &Instruction,
     linked: &impl Fn(ElfAddr) -> Option<ElfAddr>,
 ) -> Option<ElfAddr> {

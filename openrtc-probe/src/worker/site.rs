@@ -4,6 +4,8 @@
 //! when it runs, and if it runs exactly once each time the boundary is passed. What cannot be shown
 //! to be so is refused with what was seen: a wrong site would charge time to the wrong session.
 
+use std::ops::Range;
+
 use iced_x86::{FlowControl, InstructionInfoFactory, Register as Iced};
 
 use crate::blocker::Blocker;
@@ -112,7 +114,7 @@ pub fn choose(
         Ok(found.into_iter().map(move |found| (kind, found)))
     };
     let straight = |kind: SiteKind, entry| {
-        let found = first_fit(code, entry, 2).map_err(refused(kind.name()))?;
+        let found = first_fit(code, entry, 0..2).map_err(refused(kind.name()))?;
         Ok::<_, Blocker>((kind, found))
     };
     let enters = exported(SiteKind::ContextEnter, functions.context_enter, &enter)?;
@@ -151,14 +153,14 @@ fn every_way(
 ) -> Result<Vec<Found>, String> {
     let called = code.decode(here.address)?;
     if called.flow_control() != FlowControl::Call {
-        return Ok(vec![first_fit(code, entry, 1)?]);
+        return Ok(vec![first_fit(code, entry, 0..1)?]);
     }
     let (flow, target) = (Flow::of(code, entry)?, ElfAddr(called.near_branch_target()));
     let mut ways = callers::of(code, target, starts, &[run, &flow])?;
     ways.retain(|way| *way != here.address);
     if !ways.iter().any(|way| flow.nodes.contains_key(way)) {
         if ways.is_empty() {
-            return Ok(vec![first_fit(code, entry, 1)?]);
+            return Ok(vec![first_fit(code, entry, 0..1)?]);
         }
         return Err(format!("{target} is called from elsewhere, but not from {entry}"));
     }
@@ -184,21 +186,32 @@ fn distinct(sites: &[Site]) -> Result<(), Blocker> {
 
 /// A fit instruction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Found {
-    address: ElfAddr,
-    instruction: String,
-    registers: Vec<Register>,
+pub(super) struct Found {
+    /// Its address in the file.
+    pub address: ElfAddr,
+    /// The instruction, disassembled.
+    pub instruction: String,
+    /// Where the values that we want are.
+    pub registers: Vec<Register>,
 }
 
-/// The first emulated instruction that every call of the function at `entry` runs, while its first
-/// `arguments` arguments are in registers: it stands before anything can branch.
-fn first_fit(code: MachineCode<'_>, entry: ElfAddr, arguments: u8) -> Result<Found, String> {
+/// The first emulated instruction that every call of the function at `entry` runs, while those of its
+/// `arguments` are in registers: it stands before anything can branch.
+///
+/// # Errors
+/// Says how far was looked in vain.
+pub(super) fn first_fit(
+    code: MachineCode<'_>,
+    entry: ElfAddr,
+    arguments: Range<u8>,
+) -> Result<Found, String> {
     let mut info = InstructionInfoFactory::new();
     let mut state = State::at_entry();
     let mut address = entry;
     for _ in 0..MAX_STRAIGHT {
         let instruction = code.decode(address)?;
-        let registers: Option<Vec<_>> = (0..arguments).map(|index| state.holder(index)).collect();
+        let registers: Option<Vec<_>> =
+            arguments.clone().map(|index| state.holder(index)).collect();
         if let Some(registers) = registers
             && code.is_emulated(&instruction)
         {

@@ -95,7 +95,7 @@ fn boundary_of(asm: Asm) -> Result<[Found; 2], String> {
 fn first_fit_of(asm: Asm, arguments: u8) -> Result<(u64, String), String> {
     let bytes = asm.done();
     let code = MachineCode { bytes: &bytes, addr: BASE };
-    let found = first_fit(code, ElfAddr(BASE), arguments)?;
+    let found = first_fit(code, ElfAddr(BASE), 0..arguments)?;
     let registers: Vec<_> = found.registers.iter().map(ToString::to_string).collect();
     Ok((found.address.0 - BASE, registers.join(" ")))
 }
@@ -311,6 +311,14 @@ fn the_first_fit_is_emulated_and_has_the_arguments() {
     assert_eq!(one(tls), Ok((11, "rbx".into())), "not a call with prefixes");
     let two = Asm::default().raw(PUSH_R12).raw(RET);
     assert_eq!(first_fit_of(two, 2), Ok((0, "rdi rsi".into())));
+}
+
+#[test]
+fn the_second_argument_alone_is_found_where_the_first_is_lost() {
+    let bytes = Asm::default().raw(MOV_RDI_GLOBAL).raw(PUSH_RBX).raw(RET).done();
+    let code = MachineCode { bytes: &bytes, addr: BASE };
+    let found = first_fit(code, ElfAddr(BASE), 1..2).unwrap();
+    assert_eq!((found.address.0 - BASE, found.registers[0].to_string()), (7, "rsi".into()));
 }
 
 #[test]
