@@ -13,6 +13,8 @@ pub struct PyLayout {
     pub nodes: NodeTypes,
     /// Address of `PyUnicode_Type`.
     pub str_type: u64,
+    /// Address of `PyLong_Type`.
+    pub int_type: u64,
     /// Address of `None`.
     pub none: u64,
     /// Offset of `PyContext.ctx_vars`; `ctx_entered` stands 16 bytes behind it (checked on attach).
@@ -27,6 +29,10 @@ pub struct PyLayout {
     pub token_old_value: u32,
     /// Not 0 where a thread runs within a `Context.run` of its own: from 3.14.
     pub threads_in_context: u32,
+    /// Offset of `TaskObj.task_name`.
+    pub task_name: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// Offsets of fields of the running kernel, from its own type information.
@@ -63,6 +69,10 @@ pub struct SiteRegisters {
     pub reset_var: u32,
     /// The token at `PyContextVar_Reset`.
     pub reset_token: u32,
+    /// The task at the beginning of its step.
+    pub step_task: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// Constants patched into the programs before they are loaded.
@@ -71,8 +81,8 @@ pub struct SiteRegisters {
 pub struct Config {
     /// The worker's process id, in the initial pid namespace.
     pub tgid: u32,
-    /// Keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// Not 0 where the tag is the name of the task that runs, and no variable's value.
+    pub by_task: u32,
     /// The interpreter's layout.
     pub python: PyLayout,
     /// The kernel's layout.

@@ -17,6 +17,8 @@ const STATE_ASCII: u32 = 0x40;
 
 /// The [`TagText::unit`] of a tag that is no text: its bytes are one word, the address of a type.
 const TYPE_UNIT: u32 = 8;
+/// The [`TagText::chars`] of such a word that is the number of a task instead: a type's is 1.
+const NUMBER: u32 = 2;
 
 /// The text of a `str` as CPython stores it: `unit` bytes for each code point. Or, where the value is
 /// no text, its type.
@@ -101,7 +103,21 @@ impl TagText {
     /// The address of the value's type, where the value is no text.
     pub fn type_addr(&self) -> Option<u64> {
         let (word, _) = self.bytes.split_first_chunk()?;
-        (self.unit == TYPE_UNIT).then(|| u64::from_ne_bytes(*word))
+        let is_type = self.unit == TYPE_UNIT && self.chars != NUMBER;
+        is_type.then(|| u64::from_ne_bytes(*word))
+    }
+
+    /// The number of a task without a name of its own, where it is that.
+    pub fn task_number(&self) -> Option<u64> {
+        let (word, _) = self.bytes.split_first_chunk()?;
+        (self.unit == TYPE_UNIT && self.chars == NUMBER).then(|| u64::from_ne_bytes(*word))
+    }
+
+    /// Makes it the tag of the task that is called by its number.
+    #[inline(always)]
+    fn set_number(&mut self, number: u64) {
+        (self.unit, self.chars) = (TYPE_UNIT, NUMBER);
+        self.bytes[..8].copy_from_slice(&number.to_ne_bytes());
     }
 
     /// Makes it the tag of all values of the type at `ty`. What it held before must be no longer than
@@ -202,6 +218,29 @@ pub fn read<M: Memory>(
     Ok(stored > 0)
 }
 
+/// Reads the name of a task into `out`, as [`read`] does any value: a `str` or, from CPython 3.12 on, the
+/// number of a task that was given no name, which `asyncio` shows as `Task-1`. `out` must be
+/// [`TagText::EMPTY`].
+///
+/// # Errors
+/// [`Loss::TagUnreadable`] where memory cannot be read.
+#[inline(always)]
+pub fn read_name<M: Memory>(
+    memory: &M,
+    near: &mut StrNear,
+    layout: &PyLayout,
+    addr: u64,
+    out: &mut TagText,
+) -> Result<bool, Loss> {
+    let is_tag = read(memory, near, layout, addr, out)?;
+    // `PyLongObject` from 3.12 on: how many digits of 30 bits, times eight, and then these.
+    let StrHead { ty, chars: digits, hash: digit, .. } = near.head;
+    if is_tag && ty == layout.int_type && digits >> 3 == 1 {
+        out.set_number(digit & 0x3fff_ffff);
+    }
+    Ok(is_tag)
+}
+
 /// Copies `stored` bytes of `words`, from word `skip` on, and leaves the rest of `out` as it is.
 #[inline(always)]
 fn copy_words(words: &[u64; NEAR_WORDS], skip: usize, stored: usize, out: &mut [u8; TAG_BYTES]) {
@@ -276,6 +315,17 @@ mod tests {
         let like = text(&0x7f00_1230_u64.to_ne_bytes());
         assert_eq!(like.type_addr(), None);
         assert_ne!(int.key(), like.key(), "a text of the same bytes");
+    }
+
+    #[test]
+    fn a_number_is_no_type_and_has_a_key_of_its_own() {
+        let (mut number, mut ty) = (TagText::EMPTY, TagText::EMPTY);
+        number.set_number(42);
+        ty.set_type(42);
+        assert_eq!((number.task_number(), number.type_addr()), (Some(42), None));
+        assert_eq!((ty.task_number(), ty.type_addr()), (None, Some(42)));
+        assert_ne!(number.key(), ty.key());
+        assert_eq!((text(b"x").task_number(), number.chars().count()), (None, 0));
     }
 
     #[test]

@@ -30,10 +30,11 @@ use openrtc_common::{
 #[unsafe(link_section = ".rodata.config")]
 static mut CONFIG: Config = Config {
     tgid: 0,
-    reserved: 0,
+    by_task: 0,
     python: openrtc_common::config::PyLayout {
         nodes: openrtc_common::hamt::NodeTypes { bitmap: 0, array: 0, collision: 0 },
         str_type: 0,
+        int_type: 0,
         none: 0,
         context_vars: 0,
         hamt_root: 0,
@@ -41,6 +42,8 @@ static mut CONFIG: Config = Config {
         str_wide_data: 0,
         token_old_value: 0,
         threads_in_context: 0,
+        task_name: 0,
+        reserved: 0,
     },
     kernel: openrtc_common::config::KernelLayout {
         task_tid: 0,
@@ -57,6 +60,8 @@ static mut CONFIG: Config = Config {
         set_value: 0,
         reset_var: 0,
         reset_token: 0,
+        step_task: 0,
+        reserved: 0,
     },
 };
 

@@ -77,6 +77,15 @@ pub fn var_reset(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// A task is about to run its next step: with `--tag task-name` its name is the tag of the context that
+/// was just entered for it.
+#[uprobe]
+pub fn task_step(ctx: ProbeContext) -> u32 {
+    let task = register(&ctx, config().registers.step_task);
+    begin_step(task);
+    0
+}
+
 #[inline(always)]
 fn now_ns() -> u64 {
     // SAFETY: the helper has no precondition.
@@ -110,7 +119,12 @@ fn enter(context: u64, via: u32) {
         && hits.run_enters | u64::from(polls.depth) == 0
         && tid != config().tgid;
     let via = if is_thread { via::THREAD } else { via };
-    let slot = tag::of_context(scratch, settings, &head, context);
+    let slot = if config().by_task == 0 {
+        tag::of_context(scratch, settings, &head, context)
+    } else {
+        // The task whose step this is within, if any; its own step will say who it is.
+        polls.top().map_or(UNTAGGED, |top| top.slot)
+    };
     if hits.run_enters + hits.context_enters == 0 {
         tag::send(&Event { kind: kind::THREAD, tid, ..Event::default() });
     }
@@ -213,6 +227,22 @@ fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
             UNTAGGED
         }
     };
+    let closed = polls.retag(&now, slot);
+    settle(on_loop, closed, slot, now.at_ns);
+}
+
+#[inline(always)]
+fn begin_step(task: u64) {
+    let start_ns = now_ns();
+    let Some(thread) = thread::find(current_tid()) else { return };
+    // SAFETY: as in `enter`.
+    let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
+    let Some(top) = polls.top().copied() else { return };
+    let slot = tag::of_task(scratch, task, top.context);
+    if slot == top.slot {
+        return;
+    }
+    let now = thread::read_clock(clock, start_ns);
     let closed = polls.retag(&now, slot);
     settle(on_loop, closed, slot, now.at_ns);
 }

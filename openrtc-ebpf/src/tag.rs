@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use openrtc_common::{
-    config::Settings,
+    config::{PyLayout, Settings},
     event::{Event, kind},
     hamt::{self, NodeNear},
     loss::Loss,
@@ -133,15 +133,36 @@ pub fn of_value(scratch: &mut Scratch, value: u64, context: u64) -> u32 {
     or_untagged(slot_of(scratch, value, context))
 }
 
+/// The slot of the name that the task at `task` has. What cannot be read counts as lost and goes to
+/// `untagged`.
+#[inline(always)]
+pub fn of_task(scratch: &mut Scratch, task: u64, context: u64) -> u32 {
+    let name = task.wrapping_add(u64::from(config().python.task_name));
+    or_untagged(match WorkerMemory.read(name) {
+        // A task that was not given a name yet: it is being made.
+        Some(0) => Ok(UNTAGGED),
+        Some(name) => slot_as(scratch, name, context, tag::read_name),
+        None => Err(Loss::TagUnreadable),
+    })
+}
+
 #[inline(always)]
 fn slot_of(scratch: &mut Scratch, value: u64, context: u64) -> Result<u32, Loss> {
+    slot_as(scratch, value, context, tag::read)
+}
+
+/// How the object at an address is read as a tag.
+type ReadTag = fn(&WorkerMemory, &mut StrNear, &PyLayout, u64, &mut TagText) -> Result<bool, Loss>;
+
+#[inline(always)]
+fn slot_as(scratch: &mut Scratch, at: u64, context: u64, read: ReadTag) -> Result<u32, Loss> {
     let text = &mut scratch.tag;
     // SAFETY: a reference.
     unsafe { TagText::clear(&raw mut *text) };
     let mut near = MaybeUninit::<StrNear>::uninit();
     // SAFETY: `read` reads of it only what it has read from the worker.
     let near = unsafe { near.assume_init_mut() };
-    if tag::read(&WorkerMemory, near, &config().python, value, text)? {
+    if read(&WorkerMemory, near, &config().python, at, text)? {
         of_text(text, context)
     } else {
         Ok(UNTAGGED)

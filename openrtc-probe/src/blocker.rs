@@ -140,6 +140,12 @@ pub enum Blocker {
         /// The variable's name.
         var: String,
     },
+    /// The worker has not imported `asyncio`'s accelerator.
+    #[error("process {pid} has no tasks to go by: it has not imported asyncio yet")]
+    NoTasks {
+        /// The worker.
+        pid: i32,
+    },
     /// The machine is not one that we know the instructions of.
     #[error("this machine is {arch}: only x86_64 is supported")]
     NotX86_64 {
@@ -230,6 +236,9 @@ impl Blocker {
             Self::NoSessionVar { .. } => {
                 "start a session in the worker, or name its variable: --session-var NAME".into()
             }
+            Self::NoTasks { .. } => {
+                "start it when the worker's loop runs, or leave out --tag task-name".into()
+            }
             Self::NotX86_64 { .. } => "run the probe and the worker on an x86_64 machine".into(),
             Self::ProgramRefused { .. } => {
                 "report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should \
@@ -261,6 +270,7 @@ impl Blocker {
             | Self::PythonUnsupported { .. }
             | Self::SiteRefused { .. }
             | Self::LayoutMismatch { .. }
+            | Self::NoTasks { .. }
             | Self::NoSessionVar { .. } => 4,
             Self::Unreadable { .. } => 1,
         }
@@ -323,6 +333,7 @@ mod tests {
             Blocker::NoChildren,
             Blocker::OtherUser { pid, user: "livekit".into() },
             Blocker::NoSessionVar { var: "openrtc_session_id".into() },
+            Blocker::NoTasks { pid },
             Blocker::NotX86_64 { arch: "aarch64".into() },
             Blocker::ProgramRefused {
                 program: "run_enter".into(),
@@ -377,6 +388,8 @@ mod tests {
   hint: sudo openrtc-probe --pid 4711
 4 no context variable named `openrtc_session_id` in the worker yet
   hint: start a session in the worker, or name its variable: --session-var NAME
+4 process 4711 has no tasks to go by: it has not imported asyncio yet
+  hint: start it when the worker's loop runs, or leave out --tag task-name
 3 this machine is aarch64: only x86_64 is supported
   hint: run the probe and the worker on an x86_64 machine
 3 the kernel refused the program `run_enter`: the verifier rejects it

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::view::order::{Sort, StatusFilter};
 
@@ -53,6 +53,9 @@ pub struct Cli {
     /// Follow what these processes start too, now and later: each process is a worker of its own
     #[arg(long)]
     pub children: bool,
+    /// What says who a poll is for: a context variable, or the name of the task that runs
+    #[arg(long, value_name = "SOURCE", default_value = "contextvar")]
+    pub tag: TagSource,
     /// Name of the context variable that holds the session's id
     #[arg(long, value_name = "NAME", default_value = "openrtc_session_id")]
     pub session_var: String,
@@ -96,6 +99,17 @@ pub struct Cli {
     /// Say more on stderr: -v what is attached where, -vv everything
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// What says who a poll is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TagSource {
+    /// A context variable.
+    #[value(name = "contextvar")]
+    Contextvar,
+    /// The name of the task.
+    #[value(name = "task-name")]
+    TaskName,
 }
 
 /// `PID_MAX_LIMIT` of the kernel on 64 bits (include/linux/threads.h).
@@ -313,6 +327,11 @@ mod tests {
             ("--pid 1 --sort a --sort b", "--sort <KEY>: there is no \"a\"", sorts),
             ("--pid 1 --once --once", "--once is given more than once", "give it once"),
             ("--pid 1 --sort cpu", "--sort <KEY>: there is no \"cpu\"", sorts),
+            (
+                "--pid 1 --tag name",
+                "--tag <SOURCE>: there is no \"name\"",
+                "one of contextvar, task-name",
+            ),
             ("--pid 1 --sort CPU_PCT", "--sort <KEY>: there is no \"CPU_PCT\"", sorts),
             (
                 "--pid 1 --refresh-rate 20",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::{Cli, Usage};
+use crate::cli::{Cli, TagSource, Usage};
 use crate::view::order::Order;
 
 /// Everything that `run.rs` needs to know.
@@ -12,6 +12,8 @@ pub struct Plan {
     pub pids: Vec<u32>,
     /// Whether the processes below them are followed too.
     pub children: bool,
+    /// What says who a poll is for.
+    pub tag: TagSource,
     /// Names of the context variables that say who a poll is for.
     pub vars: Vars,
     /// The wall time of a poll above which it is a stall.
@@ -97,6 +99,7 @@ impl Plan {
         Ok(Self {
             pids: typed.pid,
             children: typed.children,
+            tag: typed.tag,
             vars: Vars {
                 session: typed.session_var,
                 agent: typed.agent_var,
@@ -240,8 +243,15 @@ mod tests {
         };
         assert_eq!(plan.order, order);
         assert_eq!((plan.pids, plan.verbosity), (vec![42], 1));
-        assert_eq!(plan.vars.session, "request_id");
+        assert_eq!((plan.vars.session.as_str(), plan.tag), ("request_id", TagSource::Contextvar));
         assert_eq!(plan.vars.agent, "openrtc_agent_name");
+    }
+
+    #[test]
+    fn the_source_of_the_tag_is_taken_as_typed() {
+        let tag = |line| plan(line, PIPE).unwrap().tag;
+        assert_eq!(tag("--tag task-name"), TagSource::TaskName);
+        assert_eq!(tag("--tag contextvar"), TagSource::Contextvar);
     }
 
     #[test]

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use self::wakes::{Wake, Wakes};
 use crate::{
     blocker::Blocker,
-    cli::Doctor,
+    cli::{Doctor, TagSource},
     clock,
     doctor::{self, Wanted},
     fleet::{self, Fleet, Found, Member, Scout},
     model::{Stall, StallIds},
     output::{Output, Wish, print_line},
     plan::{MAX_WORKERS, Plan, View},
-    profiler::{self, Target, Verdict},
+    profiler::{self, Tag, Target, Verdict},
     view,
 };
 
@@ -81,6 +81,10 @@ fn nobody_yet(pids: &[u32]) -> String {
 fn target(plan: &Plan) -> Target {
     Target {
         pid: 0,
+        tag: match plan.tag {
+            TagSource::Contextvar => Tag::Variable,
+            TagSource::TaskName => Tag::TaskName,
+        },
         session_var: plan.vars.session.clone(),
         agent_var: plan.vars.agent.clone(),
         tenant_var: plan.vars.tenant.clone(),

@@ -100,6 +100,7 @@ fn layout_of(found: &Value) -> Result<Layout> {
         running_loop: running_loop(&found["running_loop"])?,
         task_bytes: number(found, "task_bytes")?,
         task_state: number(found, "task_state")?,
+        task_name: number(found, "task_name")?,
         task_context: number(found, "task_context")?,
         tasks: tasks(&found["tasks"])?,
         module_bytes: number(found, "module_bytes")?,

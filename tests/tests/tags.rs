@@ -6,24 +6,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal::SIGTERM;
 use openrtc_tests::{
-    accuracy::{compare::Accounts, measure},
+    accuracy::{burns, compare::Accounts, measure},
     probe::{PATIENCE, Probe},
     said::Session,
     setting::{Interpreter, Loop, Setting},
-    truth,
     worker::Worker,
 };
 
 const SPAN: Duration = Duration::from_secs(5);
 /// Rows of the fixture, untagged left out.
 const ROWS: usize = 33;
-
-/// Of a burn, what may be missing: interrupts come between two clocks.
-const MISSING_RATIO: f64 = 0.03;
-/// For each burn, what the probe sees around the worker's measurement: the rest of the callback.
-const AROUND_S: f64 = 0.000_5;
-/// At each end, a burn: the daemon may have to wait for a CPU between its look and its clock.
-const EDGES_S: f64 = 0.007;
 
 #[test]
 fn every_kind_of_tag_has_its_own_row_and_time() -> Result<()> {
@@ -33,7 +25,7 @@ fn every_kind_of_tag_has_its_own_row_and_time() -> Result<()> {
         let ready = worker.ready.clone();
         let probe = Probe::start(&setting, worker.pid, &format!("--duration {}", SPAN.as_secs()))?;
         let accounts = measure(worker, probe, SPAN)?;
-        every_row_is_right(&accounts, accounts.stolen_s)?;
+        every_row_is_right(&accounts)?;
         for session in &accounts.last_snapshot.sessions {
             let listed = |field: &str, text: &str| {
                 let list = ready[field].as_array().into_iter().flatten();
@@ -61,39 +53,15 @@ fn start(setting: &Setting, interpreter: &Interpreter, kind: Loop, second: &str)
 }
 
 /// Every row of the worker's account is there, nothing else is, and each has the time that was burnt.
-fn every_row_is_right(accounts: &Accounts, stolen_s: f64) -> Result<()> {
-    let Accounts { first, last, first_snapshot, last_snapshot, .. } = accounts;
+fn every_row_is_right(accounts: &Accounts) -> Result<()> {
+    let Accounts { last, last_snapshot, .. } = accounts;
     ensure!(last.sessions.len() == ROWS, "rows: {:?}", last.sessions.keys());
-    let mut wrong = Vec::new();
-    for (id, real) in &last.sessions {
-        let before = first.sessions.get(id).copied().unwrap_or_default();
-        let ours = last_snapshot.demand(id)?;
-        let ours_s = ours.usage.cpu_s - first_snapshot.cpu_s(id);
-        wrong.extend(why_wrong(id, ours_s, real, &before, stolen_s));
-    }
-    let untagged_s = last_snapshot.untagged.cpu_s - first_snapshot.untagged.cpu_s;
-    let (real, before) = (&last.untagged, &first.untagged);
-    wrong.extend(why_wrong("untagged", untagged_s, real, before, stolen_s));
+    let wrong = burns::wrong_rows(accounts)?;
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     let is_real = |session: &Session| last.sessions.contains_key(&session.id);
     let invented = last_snapshot.sessions.iter().find(|session| !is_real(session));
     ensure!(invented.is_none(), "it never existed: {invented:?}");
     Ok(())
-}
-
-fn why_wrong(
-    id: &str,
-    ours_s: f64,
-    real: &truth::Session,
-    before: &truth::Session,
-    stolen_s: f64,
-) -> Option<String> {
-    let real_s = (real.cpu_ns - before.cpu_ns) as f64 / 1e9;
-    let burns = (real.polls - before.polls + 1) as f64;
-    let least_s = real_s * (1.0 - MISSING_RATIO) - EDGES_S;
-    let most_s = real_s + burns * AROUND_S + EDGES_S + stolen_s;
-    let is_right = real_s > 0.01 && (least_s..=most_s).contains(&ours_s);
-    (!is_right).then(|| format!("{id:.40}: {ours_s:.4} s, really {real_s:.4} s in {burns} burns"))
 }
 
 /// Where another variable of the name has the lower address and nobody uses it.

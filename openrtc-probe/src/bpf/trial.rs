@@ -10,8 +10,8 @@ use super::{
 };
 
 /// Every program at a worker's sites.
-const AT_SITES: [&str; 6] =
-    ["run_enter", "run_exit", "context_enter", "context_exit", "var_set", "var_reset"];
+const AT_SITES: [&str; 7] =
+    ["run_enter", "run_exit", "context_enter", "context_exit", "var_set", "var_reset", "task_step"];
 
 /// What came of it; each step needs the one before.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::{
 };
 
 pub const STR: u64 = 0x100;
+pub const INT: u64 = 0x180;
 pub const DICT: u64 = 0x200;
 pub const SET: u64 = 0x300;
 pub const MODULE: u64 = 0x400;
@@ -38,6 +39,7 @@ pub static LAYOUT: Layout = Layout {
     running_loop: RunningLoop::InDict,
     task_bytes: 48,
     task_state: 16,
+    task_name: 16,
     task_context: 24,
     tasks: Tasks::Sets(&["_scheduled_tasks"]),
     module_bytes: 56,
@@ -68,6 +70,7 @@ impl World {
             runtime: RemoteAddr(RUNTIME),
             none: RemoteAddr(NONE),
             str_type: RemoteAddr(STR),
+            int_type: RemoteAddr(INT),
             dict_type: RemoteAddr(DICT),
             set_type: RemoteAddr(SET),
             module_type: RemoteAddr(MODULE),

@@ -56,6 +56,8 @@ pub struct Addresses {
     pub none: RemoteAddr,
     /// `PyUnicode_Type`.
     pub str_type: RemoteAddr,
+    /// `PyLong_Type`.
+    pub int_type: RemoteAddr,
     /// `PyDict_Type`.
     pub dict_type: RemoteAddr,
     /// `PySet_Type`.
@@ -246,6 +248,18 @@ impl<M: ReadMemory> Python<M> {
         values
     }
 
+    /// What each task is called, in their order: as with [`Self::values`], only what is read twice alike
+    /// counts.
+    pub fn names(&self, tasks: &[TaskAt]) -> Vec<Result<Option<TagText>, Loss>> {
+        let pass = || {
+            let cache = PageCache::new(&self.memory);
+            let objects = self.objects(&cache);
+            tasks.iter().map(|task| task::name(&objects, task.task)).collect::<Vec<_>>()
+        };
+        let both = pass().into_iter().zip(pass());
+        both.map(|(one, two)| if one == two { one } else { Err(Loss::TagUnreadable) }).collect()
+    }
+
     fn objects<'w, N>(&'w self, memory: &'w N) -> Objects<'w, N> {
         Objects { memory, layout: &self.layout, addresses: &self.addresses, shared: &self.shared }
     }
@@ -295,6 +309,7 @@ fn shared_layout(layout: &Layout, addresses: &Addresses) -> PyLayout {
     PyLayout {
         nodes: addresses.nodes,
         str_type: addresses.str_type.0,
+        int_type: addresses.int_type.0,
         none: addresses.none.0,
         context_vars: common::CONTEXT_VARS as u32,
         hamt_root: common::HAMT_ROOT as u32,
@@ -302,5 +317,7 @@ fn shared_layout(layout: &Layout, addresses: &Addresses) -> PyLayout {
         str_wide_data: layout.str_wide_data,
         token_old_value: common::TOKEN_OLD_VALUE as u32,
         threads_in_context: u32::from(layout.threads_in_context),
+        task_name: layout.task_name as u32,
+        reserved: 0,
     }
 }

@@ -140,6 +140,9 @@ struct SetHead {
     table: u64,
 }
 
+/// How the object at an address is read as a tag.
+type ReadTag<R> = fn(&R, &mut StrNear, &PyLayout, u64, &mut TagText) -> Result<bool, Loss>;
+
 fn too_large(addr: RemoteAddr, size: u64) -> WalkError {
     WalkError::TooLarge { what: "dict", addr, size }
 }
@@ -300,13 +303,29 @@ impl<M: ReadMemory> Objects<'_, M> {
     /// # Errors
     /// [`Loss::TagUnreadable`] where it cannot be read, or is no object at all.
     pub fn tag(&self, object: RemoteAddr) -> Result<Option<TagText>, Loss> {
+        self.tag_as(object, tag::read)
+    }
+
+    fn tag_as<'m>(
+        &'m self,
+        object: RemoteAddr,
+        read: ReadTag<Shared<'m, M>>,
+    ) -> Result<Option<TagText>, Loss> {
         let (mut near, mut tag) = (StrNear::default(), TagText::EMPTY);
         let memory = Shared(self.memory);
-        let is_tag = tag::read(&memory, &mut near, self.shared, object.0, &mut tag)?;
+        let is_tag = read(&memory, &mut near, self.shared, object.0, &mut tag)?;
         if tag.type_addr().is_some_and(|ty| !self.is_type(RemoteAddr(ty))) {
             return Err(Loss::TagUnreadable);
         }
         Ok(is_tag.then_some(tag))
+    }
+
+    /// What the name of a task is to us: its text, its number or its type.
+    ///
+    /// # Errors
+    /// [`Loss::TagUnreadable`] where it cannot be read, or is no object at all.
+    pub fn name(&self, object: RemoteAddr) -> Result<Option<TagText>, Loss> {
+        self.tag_as(object, tag::read_name)
     }
 
     /// The text of a `str`, `None` for everything else.

@@ -1,5 +1,7 @@
 //! All pending tasks, idle ones too: the sets or lists that `_asyncio` keeps.
 
+use openrtc_common::{loss::Loss, tag::TagText};
+
 use crate::cpython::{
     layout::{Tasks, common},
     memory::{ReadMemory, RemoteAddr},
@@ -167,6 +169,18 @@ impl Linked {
             context: word(objects.layout.task_context)?,
             next: word(node)?,
         })
+    }
+}
+
+/// What the task at `task` is called, `None` where it has no name yet.
+pub fn name<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    task: RemoteAddr,
+) -> Result<Option<TagText>, Loss> {
+    let name = objects.memory.read_ptr(task.plus(objects.layout.task_name));
+    match name.map_err(|_| Loss::TagUnreadable)?.non_null() {
+        Some(name) => objects.name(name),
+        None => Ok(None),
     }
 }
 

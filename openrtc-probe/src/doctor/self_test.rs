@@ -11,7 +11,7 @@ use crate::{
     blocker::Blocker,
     host::stolen::{between, stolen_ns},
     model::{Snapshot, Stall, StallIds},
-    profiler::{self, Now, Target},
+    profiler::{self, Now, Tag, Target},
 };
 
 use super::{
@@ -107,6 +107,7 @@ fn start(python: &std::path::PathBuf) -> Result<(Fixture, String)> {
 fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Result<Told> {
     let target = Target {
         pid: fixture.pid(),
+        tag: Tag::Variable,
         session_var: "openrtc_session_id".into(),
         agent_var: "openrtc_agent_name".into(),
         tenant_var: "openrtc_tenant_id".into(),

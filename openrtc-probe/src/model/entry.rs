@@ -33,6 +33,9 @@ pub(super) type TypeNames = HashMap<u64, String>;
 
 /// The id of a tag as views show it, and what it is made of.
 pub(super) fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
+    if let Some(number) = tag.task_number() {
+        return (format!("Task-{number}"), IdType::Text);
+    }
     let Some(ty) = tag.type_addr() else { return (text(tag), IdType::Text) };
     let name = names.get(&ty);
     (format!("<{}>", name.map_or("?", String::as_str)), IdType::Other(name.cloned()))

@@ -20,8 +20,8 @@ use crate::{
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
-    model::{About, Ledger, StallIds},
-    worker::{Interpreter, SiteKind, Worker, WorkerThread},
+    model::{About, Fact, Ledger, StallIds},
+    worker::{Interpreter, SiteKind, TaskStepSite, Worker, WorkerThread},
 };
 
 /// How often a thread's entered contexts are read anew because it moved on.
@@ -37,7 +37,10 @@ const HEAR_EVERY: Duration = Duration::from_millis(2);
 pub struct Target {
     /// The worker's process id.
     pub pid: i32,
-    /// Name of the context variable that holds the session's id.
+    /// What says who a poll is for.
+    pub tag: Tag,
+    /// Name of the context variable that holds the session's id; not looked for with
+    /// [`Tag::TaskName`].
     pub session_var: String,
     /// Name of the one that holds the agent's name.
     pub agent_var: String,
@@ -52,6 +55,16 @@ pub struct Target {
     pub is_job: bool,
     /// Where stalls get their numbers.
     pub stall_ids: StallIds,
+}
+
+/// What says who a poll is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tag {
+    /// A context variable.
+    #[default]
+    Variable,
+    /// The name of the task whose step runs.
+    TaskName,
 }
 
 /// Which program stands at which site, and in which order they are attached.
@@ -73,7 +86,12 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
     let python = worker.python(&interpreter, &worker.tids()?)?;
-    let config = config(&target, &interpreter, &python)?;
+    let step = match target.tag {
+        Tag::Variable => None,
+        Tag::TaskName => Some(worker.task_step(&interpreter)?),
+    };
+    let mut config = config(&target, &interpreter, &python)?;
+    config.registers.step_task = step.as_ref().map_or(0, |step| step.register.pt_regs_offset());
     let mut settings = Settings {
         stall_threshold_ns: target.stall_threshold_ns,
         remembers: u64::from(interpreter.changes_are_seen),
@@ -84,7 +102,10 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
     kernel.set(&settings);
     kernel.load_scheduler()?;
-    kernel.attach_sites(Programs::Exact, &site_points(&interpreter))?;
+    // Before the enters, as all that says whose the entered context is.
+    let points: Vec<_> =
+        step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
+    kernel.attach_sites(Programs::Exact, &points)?;
 
     let at_attach = AtAttach::of(kernel.threads());
 
@@ -109,6 +130,10 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         seen: HashMap::new(),
         at_attach,
     };
+    if profiler.target.tag == Tag::TaskName {
+        // There is no variable to look for first.
+        profiler.ledger.take(Fact::TagFound);
+    }
     profiler.find_vars(start);
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;
@@ -145,7 +170,7 @@ fn name_refusal(error: anyhow::Error) -> anyhow::Error {
 pub fn config(target: &Target, interpreter: &Interpreter, python: &Python) -> Result<Config> {
     Ok(Config {
         tgid: u32::try_from(target.pid).map_err(|_| Blocker::NoSuchProcess { pid: target.pid })?,
-        reserved: 0,
+        by_task: u32::from(target.tag == Tag::TaskName),
         python: python.kernel_layout(),
         kernel: bpf::kernel_layout()?,
         registers: registers(interpreter),
@@ -166,7 +191,12 @@ fn registers(interpreter: &Interpreter) -> SiteRegisters {
         set_value: at(SiteKind::VarSet, 1),
         reset_var: at(SiteKind::VarReset, 0),
         reset_token: at(SiteKind::VarReset, 1),
+        ..SiteRegisters::default()
     }
+}
+
+fn step_point(step: TaskStepSite) -> SitePoint {
+    SitePoint { program: "task_step", path: step.attach_path, offset: step.offset.0 }
 }
 
 /// The sites in the order in which they are attached.
@@ -261,12 +291,10 @@ impl Profiler {
     }
 
     fn slot_of(&mut self, context: RemoteAddr, now_ns: u64) -> u32 {
-        let tag = self.vars.tag.map(|var| self.python.value(context, var));
-        match tag {
-            Some(Ok(Some(tag))) => {
-                self.kernel.open_session(&tag, context.0, now_ns).unwrap_or(UNTAGGED)
-            }
-            _ => UNTAGGED,
-        }
+        let tag = match self.target.tag {
+            Tag::Variable => self.vars.tag.and_then(|var| self.python.value(context, var).ok()?),
+            Tag::TaskName => self.name_of_task_in(context),
+        };
+        tag.and_then(|tag| self.kernel.open_session(&tag, context.0, now_ns)).unwrap_or(UNTAGGED)
     }
 }

@@ -20,7 +20,7 @@ use openrtc_common::{
     tag::{TagKey, TagText},
 };
 
-pub use attach::{Target, attach, check_host, config, site_points};
+pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
@@ -110,7 +110,7 @@ impl Profiler {
 
     /// Whether the tag variable has been found.
     pub fn tag_found(&self) -> bool {
-        self.vars.tag.is_some()
+        self.target.tag == Tag::TaskName || self.vars.tag.is_some()
     }
 
     /// The kernel side, for its file descriptor.

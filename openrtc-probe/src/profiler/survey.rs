@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use openrtc_common::tag::{TagKey, TagText};
 
-use super::{Now, Profiler};
+use super::{Now, Profiler, Tag};
 use crate::{
     cpython::{VarAt, memory::RemoteAddr},
     model::{Fact, Names},
@@ -86,6 +86,9 @@ impl Profiler {
     /// The tag of every task that has one, and its context; `None` where it cannot be told now. What a
     /// context held the last time and holds now is read once.
     fn tags_of_tasks(&mut self) -> Option<Vec<(TagText, RemoteAddr)>> {
+        if self.target.tag == Tag::TaskName {
+            return self.names_of_tasks();
+        }
         let contexts = self.contexts_of_tasks()?;
         let held = |tag: &Option<TagText>| tag.as_ref().map(TagText::key);
         let was_read =
@@ -95,6 +98,18 @@ impl Profiler {
             || tags.iter().zip(&contexts).filter_map(|(tag, at)| Some((tag.as_ref().ok()?, at)));
         self.seen = read().map(|(tag, at)| (*at, held(tag))).collect();
         Some(read().filter_map(|(tag, at)| Some(((*tag)?, *at))).collect())
+    }
+
+    fn names_of_tasks(&self) -> Option<Vec<(TagText, RemoteAddr)>> {
+        let tasks = self.python.tasks().ok()?;
+        let names = self.python.names(&tasks).into_iter().zip(&tasks);
+        Some(names.filter_map(|(name, task)| Some((name.ok()??, task.context))).collect())
+    }
+
+    /// The name of the task whose steps run in `context`.
+    pub(super) fn name_of_task_in(&self, context: RemoteAddr) -> Option<TagText> {
+        let named = self.names_of_tasks()?;
+        named.into_iter().find(|(_, at)| *at == context).map(|(name, _)| name)
     }
 
     fn contexts_of_tasks(&self) -> Option<Vec<RemoteAddr>> {

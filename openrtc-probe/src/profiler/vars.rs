@@ -4,7 +4,7 @@
 //! of it. The programs in the kernel follow one tag variable, so which one is decided by facts, and
 //! where several are in use it is said. The names of a session are read in whichever variable holds one.
 
-use super::{Now, Profiler};
+use super::{Now, Profiler, Tag};
 use crate::{cpython::VarAt, model::Fact};
 
 /// While no task holds a tag, variables are looked for anew this often: the followed one may be dead.
@@ -57,11 +57,12 @@ impl Profiler {
         let Ok([tags, agents, tenants]) = <[_; 3]>::try_from(found) else { return };
         let followed = self.vars.tag;
         let tag = match &tags[..] {
+            _ if self.target.tag == Tag::TaskName => None,
             [one] if followed.is_none_or(|followed| followed == *one) => Some(*one),
             several => choose(followed, &self.held(several)),
         };
         let look_at_ns = now.monotonic_ns + LOOK_USED_NS;
-        let others = tags.into_iter().filter(|var| Some(*var) != tag).collect();
+        let others = tags.into_iter().filter(|var| tag.is_some_and(|tag| tag != *var)).collect();
         self.vars = Vars { tag, others, agents, tenants, look_at_ns };
         let Some(var) = tag.filter(|_| tag != followed) else { return };
         // Of another variable.

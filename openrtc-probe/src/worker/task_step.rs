@@ -129,7 +129,7 @@ fn task_type(worker: &Worker, interpreter: &Interpreter) -> Result<RemoteAddr, B
     let task_type = worker.python(interpreter, &threads)?.task_type();
     task_type
         .map_err(|why| refused(format!("`_asyncio.Task` cannot be read: {why}")))?
-        .ok_or_else(|| refused("the worker has not imported `_asyncio` (yet), which runs tasks"))
+        .ok_or_else(|| Blocker::NoTasks { pid: worker.pid() })
 }
 
 /// The file whose code is mapped at `function`.

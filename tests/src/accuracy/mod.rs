@@ -3,6 +3,7 @@
 //! Both accounts are cumulative, so differences are compared: the probe's last snapshot less its first
 //! one against the worker's account at the very instants that those two snapshots carry.
 
+pub mod burns;
 pub mod compare;
 pub mod options;
 pub mod stalls;

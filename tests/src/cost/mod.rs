@@ -8,7 +8,7 @@ use openrtc_probe::{
     bpf::{Capacity, CostAccounting, Kernel, ProgramCost, Programs},
     clock,
     model::StallIds,
-    profiler::{self, Target},
+    profiler::{self, Tag, Target},
     worker::Worker,
 };
 use openrtc_tests::{
@@ -113,6 +113,7 @@ fn ns_per_step(steps: &mut Fixture) -> Result<f64> {
 fn target(pid: i32) -> Target {
     Target {
         pid,
+        tag: Tag::Variable,
         session_var: "openrtc_session_id".into(),
         agent_var: "openrtc_agent_name".into(),
         tenant_var: "openrtc_tenant_id".into(),

@@ -45,6 +45,8 @@ pub enum What {
     ThreadNativeId,
     /// [`Layout::task_bytes`].
     TaskBytes,
+    /// [`Layout::task_name`].
+    TaskName,
     /// [`Tasks::Lists::node`]; [`Layout::task_context`] is the word before it.
     TaskNode,
     /// [`Tasks::Lists::of_interpreter`].
@@ -104,6 +106,7 @@ impl Layout {
             What::ThreadInterp => self.thread_interp = bytes,
             What::ThreadNativeId => self.thread_id = ThreadId::Native { at: bytes },
             What::TaskBytes => self.task_bytes = bytes,
+            What::TaskName => self.task_name = bytes,
             What::ThreadLoop => self.running_loop = RunningLoop::InThread { at: bytes },
             What::TaskNode | What::InterpTasks | What::ThreadTasks => self.put_list(what, bytes),
         }

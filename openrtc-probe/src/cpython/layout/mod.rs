@@ -50,6 +50,8 @@ pub struct Layout {
     pub task_bytes: u64,
     /// `TaskObj.task_state`, 0 while pending.
     pub task_state: u64,
+    /// `TaskObj.task_name`: a `str`, or the number of a task without a name of its own (from 3.12).
+    pub task_name: u64,
     /// `TaskObj.task_context`.
     pub task_context: u64,
     /// Where all tasks are found.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpython::{
-    fake::{DICT, LAYOUT, NONE, STR, World},
+    fake::{DICT, INT, LAYOUT, NONE, STR, World},
     layout::Layout,
 };
 
@@ -110,6 +110,23 @@ fn a_value_that_is_no_text_is_its_type() {
     assert_eq!((tag(NONE), tag(empty)), (Ok(None), Ok(None)), "untagged");
     assert_eq!(tag(freed), Err(Loss::TagUnreadable), "its type is none");
     assert_eq!(tag(0x77_7777), Err(Loss::TagUnreadable));
+}
+
+#[test]
+fn the_name_of_a_task_is_its_text_or_its_number() {
+    let mut world = World::new();
+    let (text, number) = (world.str("fetch"), world.object(INT, &[8, 7, 0]));
+    let long = world.object(INT, &[16, 7, 0]);
+    let metatype = 0x1234;
+    world.image.words(STR + common::OB_TYPE, &[metatype]);
+    world.image.words(INT + common::OB_TYPE, &[metatype]);
+    world.image.words(metatype + common::TYPE_BASE, &[0]);
+    let objects = world.objects();
+    let name = |at| objects.name(RemoteAddr(at)).unwrap().unwrap();
+    assert_eq!(name(text).chars().collect::<String>(), "fetch");
+    assert_eq!(name(number).task_number(), Some(7));
+    assert_eq!(name(long).type_addr(), Some(INT), "of more digits than any number of tasks has");
+    assert_eq!(objects.tag(RemoteAddr(number)).unwrap().unwrap().type_addr(), Some(INT));
 }
 
 /// An instance with the attributes `other` and `data`, and the layout that its values follow.
