@@ -290,6 +290,7 @@ impl Ledger {
             python: self.about.python.clone(),
             event_loop: self.loops.join(", "),
             cpu_ns: totals.process_cpu_ns.saturating_sub(origin.process_cpu_ns),
+            stalls: self.stalls.count,
             rss_bytes: look.rss_bytes,
             threads: look.thread_count,
             loop_overhead_cpu_ns: since(totals.loop_overhead_ns, origin.loop_overhead_ns),

@@ -36,6 +36,7 @@ fn add_worker(all: &mut Worker, one: &Worker) {
     all.cpu_ns += one.cpu_ns;
     all.threads += one.threads;
     all.polls += one.polls;
+    all.stalls += one.stalls;
     all.polls_per_s = plus(all.polls_per_s, one.polls_per_s);
     all.loop_overhead_cpu_ns += one.loop_overhead_cpu_ns;
     all.other_threads_cpu_ns += one.other_threads_cpu_ns;
@@ -77,6 +78,7 @@ mod tests {
             worker: Worker {
                 pid,
                 cpu_ns,
+                stalls: 2,
                 cpu_ratio: accounted,
                 accounted_ratio: accounted,
                 ..Worker::default()
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn what_adds_up_is_added_and_equal_ids_stay_two() {
         let all = merge(vec![one(7, 100, Some(1.0)), one(3, 300, Some(0.5)), one(9, 50, None)]);
-        assert_eq!(all.worker.cpu_ns, 450);
+        assert_eq!((all.worker.cpu_ns, all.worker.stalls), (450, 6));
         assert_eq!(all.worker.cpu_ratio, Some(1.5));
         assert_eq!(all.worker.accounted_ratio, Some(250.0 / 400.0), "of what is known");
         assert_eq!((all.untagged.usage.loop_cpu_ns, all.untagged.usage.longest_poll_ns), (30, 300));

@@ -57,6 +57,8 @@ pub struct Worker {
     pub cpu_ratio: Option<f64>,
     /// CPU time of the process since attach, by the kernel's own account.
     pub cpu_ns: u64,
+    /// Stalls since attach, those that go on included.
+    pub stalls: u64,
     /// Resident set.
     pub rss_bytes: Option<u64>,
     /// Threads alive.

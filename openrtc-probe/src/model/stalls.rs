@@ -59,6 +59,8 @@ pub struct Stalls {
     ids: StallIds,
     ongoing: Vec<Known>,
     ended: VecDeque<Known>,
+    /// How many there were: of those that ended only the last are kept.
+    pub count: u64,
     /// Ends that were never delivered.
     pub lost_ends: u64,
 }
@@ -73,6 +75,7 @@ impl Stalls {
             ids,
             ongoing: Vec::new(),
             ended: VecDeque::new(),
+            count: 0,
             lost_ends: 0,
         }
     }
@@ -99,7 +102,8 @@ impl Stalls {
                 self.fill(index, &poll, &tag);
                 continue;
             }
-            let mut known = self.known(self.ids.next(), tid, &poll, &tag);
+            let id = self.next_id();
+            let mut known = self.known(id, tid, &poll, &tag);
             known.stall.ongoing = true;
             passed.push(known.clone());
             self.ongoing.push(known);
@@ -113,7 +117,7 @@ impl Stalls {
         let id = if let Some(index) = self.find(event.tid, event.started_at_ns) {
             self.ongoing.swap_remove(index).stall.stall_id
         } else {
-            self.ids.next()
+            self.next_id()
         };
         let ended = Ended {
             slot: event.slot,
@@ -125,6 +129,11 @@ impl Stalls {
         self.ended.push_front(known.clone());
         self.ended.truncate(KEPT);
         known
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.count += 1;
+        self.ids.next()
     }
 
     /// When to look again, so that no stall is reported later than promised.

@@ -72,6 +72,7 @@ pub fn three() -> Snapshot {
         },
     ];
     it.stalls = stalls();
+    it.worker.stalls = 3;
     it
 }
 
