@@ -111,7 +111,8 @@ impl Clock {
     }
 
     /// A program runs on the thread before any event was heard of it: its time counts from now on.
-    /// What it did until then stays unknown; it may have slept before we could see it.
+    /// What it did until then stays unknown; it may have slept before we could see it. So each poll that
+    /// begins in this time begins anew: a sleep before it is not taken for one in it.
     #[inline(always)]
     pub fn met_running(&mut self, now_ns: u64) {
         self.turn(now_ns, state::UNKNOWN, state::MET_RUNNING);
@@ -325,6 +326,18 @@ mod tests {
         clock.switch_in(9000);
         let split = clock.read(10_000).since(&enter);
         assert_eq!((split.on_cpu_ns, split.off_cpu_ns, split.wall_ns), (1000, 7000, 8000));
+    }
+
+    #[test]
+    fn a_poll_met_later_has_nothing_of_what_was_unseen_before() {
+        let mut clock = Clock::starting(0, state::UNKNOWN, 0);
+        clock.met_running(2000);
+        // Another poll, after a sleep that nobody saw.
+        clock.met_running(50_000);
+        let enter = clock.read(50_000);
+        clock.switch_in(53_000);
+        let split = clock.read(54_000).since(&enter);
+        assert_eq!((split.on_cpu_ns, split.off_cpu_ns, split.wall_ns), (1000, 3000, 4000));
     }
 
     #[test]

@@ -167,10 +167,16 @@ impl Polls {
         1 + usize::from(self.frames[1].via >= via::LOOP)
     }
 
+    /// Whether no poll is open.
+    #[inline(always)]
+    pub fn is_idle(&self) -> bool {
+        self.depth as usize <= self.base()
+    }
+
     /// What the open span has come to by `now`; `None` outside any poll.
     #[inline(always)]
     pub fn open_span(&self, now: &Reading) -> Option<Charge> {
-        if self.depth as usize <= self.base() {
+        if self.is_idle() {
             return None;
         }
         self.top().map(|top| Charge { slot: top.slot, split: now.since(&self.span) })

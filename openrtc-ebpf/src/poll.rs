@@ -133,6 +133,9 @@ fn enter(context: u64, via: u32) {
     } else {
         hits.run_enters += 1;
     }
+    if polls.is_idle() {
+        thread::begin_poll(clock, start_ns);
+    }
     let now = thread::read_clock(clock, start_ns).before(settings.trap_ns);
     match polls.enter(&now, context, slot, via) {
         Ok(entered) => {

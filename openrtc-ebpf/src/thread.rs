@@ -69,6 +69,19 @@ fn start(tid: u32, task: Task, doing: u32, flags: u32) -> Option<*mut Thread> {
     Some(thread)
 }
 
+/// A poll begins at `at_ns` on the thread of this clock. As long as the scheduler has told nothing of it,
+/// all before stays unknown ([`Clock::met_running`]).
+#[inline(always)]
+pub fn begin_poll(clock: *mut Clock, at_ns: u64) {
+    // SAFETY: callers pass a pointer into a map value. Before the first event there is no other
+    // writer to speak of: the scheduler's programs are being attached.
+    unsafe {
+        if state::is_unheard((*clock).state) {
+            (*clock).met_running(at_ns);
+        }
+    }
+}
+
 /// A reading, for the moment `at_ns`, of the clock of the thread that this program runs on. The moment
 /// is the program's start, so that what it looks up until now counts to what begins with it.
 ///
