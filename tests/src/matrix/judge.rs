@@ -10,6 +10,9 @@ use crate::said::Snapshot;
 /// How near to the truth the CPU seconds of all sessions, and of each with enough of them, must be.
 pub const RATIO: f64 = 0.02;
 
+/// Half of the longest burst: what one session's truth may be off by at the edges.
+const EDGE_S: f64 = 0.02;
+
 /// The sessions that the worker had before the probe came.
 #[derive(Debug, Clone, Default)]
 pub struct There {
@@ -81,7 +84,8 @@ impl Figures {
 
 /// Judges.
 pub fn judge(accounts: &Accounts, there: &There) -> Figures {
-    let demands = Demands { session_ratio: RATIO, total_ratio: RATIO, ..Demands::BENCH };
+    let demands =
+        Demands { session_ratio: RATIO, total_ratio: RATIO, edge_s: EDGE_S, ..Demands::BENCH };
     let outcome = compare::compare(accounts, &demands);
     let stolen = Demands { stolen_s: accounts.stolen_s, ..demands };
     let is_counted =
