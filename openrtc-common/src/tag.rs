@@ -128,8 +128,8 @@ impl TagText {
         self.bytes[..8].copy_from_slice(&ty.to_ne_bytes());
     }
 
-    /// The text, as far as it was kept; nothing where it is a type. A code point cut in the middle, or one that is none, becomes
-    /// U+FFFD.
+    /// The text, as far as it was kept; nothing where it is a type or a number. A code point cut in the
+    /// middle, or one that is none, becomes U+FFFD.
     pub fn chars(&self) -> impl Iterator<Item = char> + '_ {
         let unit = self.unit.max(1) as usize;
         let len = if self.unit == TYPE_UNIT { 0 } else { self.stored() };
@@ -232,13 +232,16 @@ pub fn read_name<M: Memory>(
     addr: u64,
     out: &mut TagText,
 ) -> Result<bool, Loss> {
-    let is_tag = read(memory, near, layout, addr, out)?;
+    if !read(memory, near, layout, addr, out)? {
+        // Of `None` not even the head was read.
+        return Ok(false);
+    }
     // `PyLongObject` from 3.12 on: how many digits of 30 bits, times eight, and then these.
     let StrHead { ty, chars: digits, hash: digit, .. } = near.head;
-    if is_tag && ty == layout.int_type && digits >> 3 == 1 {
+    if ty == layout.int_type && digits >> 3 == 1 {
         out.set_number(digit & 0x3fff_ffff);
     }
-    Ok(is_tag)
+    Ok(true)
 }
 
 /// Copies `stored` bytes of `words`, from word `skip` on, and leaves the rest of `out` as it is.

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::view::order::{Sort, StatusFilter};
 
@@ -56,15 +56,9 @@ pub struct Cli {
     /// What says who a poll is for: a context variable, or the name of the task that runs
     #[arg(long, value_name = "SOURCE", default_value = "contextvar")]
     pub tag: TagSource,
-    /// Name of the context variable that holds the session's id
-    #[arg(long, value_name = "NAME", default_value = "openrtc_session_id")]
-    pub session_var: String,
-    /// Name of the context variable that holds the agent's name
-    #[arg(long, value_name = "NAME", default_value = "openrtc_agent_name")]
-    pub agent_var: String,
-    /// Name of the context variable that holds the tenant
-    #[arg(long, value_name = "NAME", default_value = "openrtc_tenant_id")]
-    pub tenant_var: String,
+    /// Names of context variables.
+    #[command(flatten)]
+    pub vars: VarNames,
     /// A poll longer than this, in milliseconds, is a stall
     #[arg(long, value_name = "MS", default_value = "50", value_parser = threshold)]
     pub slow_session_threshold_ms: u64,
@@ -99,6 +93,21 @@ pub struct Cli {
     /// Say more on stderr: -v what is attached where, -vv everything
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Names of the context variables that say who a poll is for: every command that looks at a worker has
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct VarNames {
+    /// Name of the context variable that holds the session's id
+    #[arg(long, value_name = "NAME", default_value = "openrtc_session_id")]
+    pub session_var: String,
+    /// Name of the context variable that holds the agent's name
+    #[arg(long, value_name = "NAME", default_value = "openrtc_agent_name")]
+    pub agent_var: String,
+    /// Name of the context variable that holds the tenant
+    #[arg(long, value_name = "NAME", default_value = "openrtc_tenant_id")]
+    pub tenant_var: String,
 }
 
 /// What says who a poll is for.
@@ -274,7 +283,7 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn typed(line: &str) -> Result<Typed, Usage> {
+    pub fn typed(line: &str) -> Result<Typed, Usage> {
         parse(std::iter::once("openrtc-probe").chain(line.split_whitespace()))
     }
 
@@ -294,9 +303,9 @@ mod tests {
     fn defaults() {
         let cli = run("--pid 42");
         assert_eq!(cli.pid, [42]);
-        assert_eq!(cli.session_var, "openrtc_session_id");
-        assert_eq!(cli.agent_var, "openrtc_agent_name");
-        assert_eq!(cli.tenant_var, "openrtc_tenant_id");
+        assert_eq!(cli.vars.session_var, "openrtc_session_id");
+        assert_eq!(cli.vars.agent_var, "openrtc_agent_name");
+        assert_eq!(cli.vars.tenant_var, "openrtc_tenant_id");
         assert_eq!(cli.slow_session_threshold_ms, 50);
         assert!((cli.refresh_rate - 1.0).abs() < f64::EPSILON);
         assert_eq!((cli.sort, cli.status), (Sort::CpuPct, StatusFilter::All));

@@ -101,9 +101,9 @@ impl Plan {
             children: typed.children,
             tag: typed.tag,
             vars: Vars {
-                session: typed.session_var,
-                agent: typed.agent_var,
-                tenant: typed.tenant_var,
+                session: typed.vars.session_var,
+                agent: typed.vars.agent_var,
+                tenant: typed.vars.tenant_var,
             },
             stall_threshold_ns: typed.slow_session_threshold_ms.saturating_mul(1_000_000),
             view,
@@ -159,9 +159,9 @@ fn refuse_conflicts(typed: &Cli) -> Result<(), Usage> {
         return Err(Usage::new("--duration cannot be used with --once", hint));
     }
     let vars = [
-        ("--session-var", &typed.session_var),
-        ("--agent-var", &typed.agent_var),
-        ("--tenant-var", &typed.tenant_var),
+        ("--session-var", &typed.vars.session_var),
+        ("--agent-var", &typed.vars.agent_var),
+        ("--tenant-var", &typed.vars.tenant_var),
     ];
     for (flag, name) in vars {
         if name.is_empty() {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use self::wakes::{Wake, Wakes};
 use crate::{
     blocker::Blocker,
-    cli::{Doctor, TagSource},
+    cli::{Doctor, TagSource, VarNames},
     clock,
     doctor::{self, Wanted},
     fleet::{self, Fleet, Found, Member, Scout},
@@ -62,10 +62,9 @@ pub async fn run(plan: &Plan) -> Result<()> {
 
 /// Examines this host, and the worker if one was named, and prints the report; its exit code.
 pub fn examine(typed: &Doctor) -> Result<u8> {
-    let wanted = Wanted {
-        pid: typed.pid.map(u32::cast_signed),
-        vars: [typed.session_var.clone(), typed.agent_var.clone(), typed.tenant_var.clone()],
-    };
+    let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
+    let wanted =
+        Wanted { pid: typed.pid.map(u32::cast_signed), vars: [session_var, agent_var, tenant_var] };
     let report = doctor::examine(&wanted, clock::now)?;
     let text = if typed.json { view::doctor::json(&report) } else { view::doctor::text(&report) };
     print_line(text.trim_end())?;

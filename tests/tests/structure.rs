@@ -92,10 +92,7 @@ fn every_structure_is_charged_to_whom_it_belongs() -> Result<()> {
             .chain(eager)
             .filter_map(|id| check_on_loop(&run, id).err())
             .chain(check_sleep(&run).err())
-            .chain(check_offloaded(&run).err())
-            .chain(check_untagged(&run).err())
-            .chain(check_plain_threads(&run).err())
-            .chain(check_pairing(&run.record, kind).err())
+            .chain(wrong_elsewhere(&run, kind))
             .map(|error| format!("{error:#}"))
             .collect();
         let stolen_s = run.stolen_s;
@@ -103,6 +100,17 @@ fn every_structure_is_charged_to_whom_it_belongs() -> Result<()> {
         ensure!(run.record.last().lost.is_empty(), "lost: {:?}", run.record.last().lost);
         Ok(())
     })
+}
+
+/// What is wrong outside of the sessions on loops.
+fn wrong_elsewhere(run: &Run, kind: Loop) -> impl Iterator<Item = anyhow::Error> {
+    let checks = [
+        check_offloaded(run),
+        check_untagged(run),
+        check_plain_threads(run),
+        check_pairing(&run.record, kind),
+    ];
+    checks.into_iter().filter_map(Result::err)
 }
 
 /// A container's threads have other ids to themselves than to us: CPU time tells whether each was
@@ -116,10 +124,7 @@ fn threads_of_a_container_are_told_apart() -> Result<()> {
         let wrong: Vec<String> = ON_LOOPS
             .iter()
             .filter_map(|id| check_loop_cpu(&run, id).err())
-            .chain(check_offloaded(&run).err())
-            .chain(check_untagged(&run).err())
-            .chain(check_plain_threads(&run).err())
-            .chain(check_pairing(&run.record, kind).err())
+            .chain(wrong_elsewhere(&run, kind))
             .map(|error| format!("{error:#}"))
             .collect();
         let stolen_s = run.stolen_s;

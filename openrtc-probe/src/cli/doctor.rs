@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use super::pid;
+use super::{VarNames, pid};
 
 /// The first word.
 pub const COMMAND: &str = "doctor";
@@ -30,15 +30,9 @@ pub struct Doctor {
     /// Process id of a worker to examine too
     #[arg(long, value_name = "PID", value_parser = pid)]
     pub pid: Option<u32>,
-    /// Name of the context variable that holds the session's id
-    #[arg(long, value_name = "NAME", default_value = "openrtc_session_id")]
-    pub session_var: String,
-    /// Name of the context variable that holds the agent's name
-    #[arg(long, value_name = "NAME", default_value = "openrtc_agent_name")]
-    pub agent_var: String,
-    /// Name of the context variable that holds the tenant
-    #[arg(long, value_name = "NAME", default_value = "openrtc_tenant_id")]
-    pub tenant_var: String,
+    /// Names of context variables.
+    #[command(flatten)]
+    pub vars: VarNames,
     /// Write one JSON object
     #[arg(long)]
     pub json: bool,
@@ -52,11 +46,7 @@ pub fn words(rest: &[OsString]) -> impl Iterator<Item = OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Typed, Usage, parse};
-
-    fn typed(line: &str) -> Result<Typed, Usage> {
-        parse(std::iter::once("openrtc-probe").chain(line.split_whitespace()))
-    }
+    use crate::cli::{Typed, Usage, tests::typed};
 
     fn doctor(line: &str) -> Doctor {
         match typed(line) {
@@ -69,10 +59,10 @@ mod tests {
     fn a_worker_is_examined_only_if_it_is_named() {
         let plain = doctor("doctor");
         assert_eq!((plain.pid, plain.json), (None, false));
-        assert_eq!(plain.session_var, "openrtc_session_id");
+        assert_eq!(plain.vars.session_var, "openrtc_session_id");
         let named = doctor("doctor --pid 42 --json --session-var request_id");
         assert_eq!((named.pid, named.json), (Some(42), true));
-        assert_eq!(named.session_var, "request_id");
+        assert_eq!(named.vars.session_var, "request_id");
     }
 
     #[test]

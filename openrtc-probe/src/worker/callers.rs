@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Bytes of one function that are decoded to come to a branch in it.
-const MAX_FUNCTION_BYTES: u64 = 1 << 20;
+pub const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 /// Branches that are looked at.
 const MAX_BRANCHES: usize = 64;
 

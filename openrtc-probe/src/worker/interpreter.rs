@@ -97,9 +97,7 @@ const SYMBOLS: &[&str] = &[
 
 /// Finds the interpreter of `worker`.
 pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
-    let mappings = binary::executables(worker)?;
-    refuse_pypy(worker, &mappings)?;
-    let binary = find_binary(worker, &mappings)?;
+    let (mappings, binary) = locate(worker)?;
     let live = LiveMemory::new(worker.pid());
     let memory = PageCache::new(&live);
     let found = Found { worker, binary, memory: &memory };
@@ -136,11 +134,17 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     })
 }
 
-/// Says which interpreter is in `worker`.
-pub fn identify(worker: &Worker) -> Result<Identity, Blocker> {
+/// What the worker has mapped, and which of that is CPython.
+fn locate(worker: &Worker) -> Result<(Vec<Mapping>, Binary), Blocker> {
     let mappings = binary::executables(worker)?;
     refuse_pypy(worker, &mappings)?;
     let binary = find_binary(worker, &mappings)?;
+    Ok((mappings, binary))
+}
+
+/// Says which interpreter is in `worker`.
+pub fn identify(worker: &Worker) -> Result<Identity, Blocker> {
+    let (_, binary) = locate(worker)?;
     let memory = LiveMemory::new(worker.pid());
     let found = Found { worker, binary, memory: &memory };
     let version = match found.exported_version()? {
@@ -203,10 +207,10 @@ fn asyncio_debug(
     mappings: &[Mapping],
     interpreter: &Binary,
 ) -> Option<RemoteAddr> {
-    let accelerator =
+    let mut accelerator =
         mappings.iter().filter(|mapping| mapping.file_name().starts_with("_asyncio."));
     interpreter.section(ASYNCIO_DEBUG).or_else(|| {
-        accelerator.into_iter().find_map(|mapping| {
+        accelerator.find_map(|mapping| {
             Binary::open(worker, mapping, &[]).ok().flatten()?.section(ASYNCIO_DEBUG)
         })
     })

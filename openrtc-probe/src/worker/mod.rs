@@ -235,7 +235,8 @@ impl Worker {
     /// Finds the instruction at which every step of a task begins, which is in `asyncio`'s accelerator.
     ///
     /// # Errors
-    /// [`Blocker::SiteRefused`] where it cannot be told for sure, also before `asyncio` is imported.
+    /// [`Blocker::SiteRefused`] where it cannot be told for sure, [`Blocker::NoTasks`] before `asyncio` is
+    /// imported.
     pub fn task_step(&self, interpreter: &Interpreter) -> Result<TaskStepSite, Blocker> {
         task_step::find(self, interpreter)
     }

@@ -24,6 +24,7 @@ use crate::{
 use super::{
     Worker,
     binary::{self, Binary, ElfAddr, FileOffset},
+    callers::MAX_FUNCTION_BYTES,
     flow::MachineCode,
     interpreter::{Found, Interpreter},
     reach,
@@ -35,8 +36,6 @@ use super::{
 const MAX_HOPS: usize = 3;
 /// Functions that are looked at.
 const MAX_FUNCTIONS: usize = 1 << 14;
-/// Bytes of one function that are decoded.
-const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 /// Segments of a file that are searched for types.
 const MAX_SEGMENTS: usize = 8;
 /// `PyTypeObject.tp_call` and `tp_init`:
