@@ -10,9 +10,6 @@ use crate::said::Snapshot;
 /// How near to the truth the CPU seconds of all sessions, and of each with enough of them, must be.
 pub const RATIO: f64 = 0.02;
 
-/// Half of the longest burst: what one session's truth may be off by at the edges.
-const EDGE_S: f64 = 0.02;
-
 /// The sessions that the worker had before the probe came.
 #[derive(Debug, Clone, Default)]
 pub struct There {
@@ -82,10 +79,9 @@ impl Figures {
     }
 }
 
-/// Judges.
-pub fn judge(accounts: &Accounts, there: &There) -> Figures {
-    let demands =
-        Demands { session_ratio: RATIO, total_ratio: RATIO, edge_s: EDGE_S, ..Demands::BENCH };
+/// Judges; `edge_s` is what the truth of one session may be off by ([`Demands::edge_s`]).
+pub fn judge(accounts: &Accounts, there: &There, edge_s: f64) -> Figures {
+    let demands = Demands { session_ratio: RATIO, total_ratio: RATIO, edge_s, ..Demands::BENCH };
     let outcome = compare::compare(accounts, &demands);
     let stolen = Demands { stolen_s: accounts.stolen_s, ..demands };
     let is_counted =
@@ -178,7 +174,7 @@ mod tests {
     #[test]
     fn a_good_run_passes_and_each_fault_fails_its_own_demand() {
         let judged = |accounts: &Accounts| {
-            let figures = judge(accounts, &there());
+            let figures = judge(accounts, &there(), 0.0);
             (figures.accuracy == Accuracy::Near, figures.is_named, figures.is_complete)
         };
         assert_eq!(judged(&accounts(1.019, &["AJ_hot"])), (true, true, true));
@@ -193,7 +189,7 @@ mod tests {
     fn stolen_time_excuses_what_is_too_much_and_is_told() {
         let with = |cpu_s: f64, stolen_s: f64| {
             let accounts = Accounts { stolen_s, ..accounts(cpu_s, &["AJ_hot"]) };
-            judge(&accounts, &there()).accuracy
+            judge(&accounts, &there(), 0.0).accuracy
         };
         assert_eq!(with(1.05, 0.1), Accuracy::NearButForStolen);
         assert_eq!(with(1.01, 0.1), Accuracy::Near);
@@ -203,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_session_that_is_missing_or_too_many_is_not_complete() {
-        let is_complete = |accounts: &Accounts| judge(accounts, &there()).is_complete;
+        let is_complete = |accounts: &Accounts| judge(accounts, &there(), 0.0).is_complete;
         let mut missing = accounts(1.0, &["AJ_hot"]);
         missing.first_snapshot.sessions.pop();
         assert!(!is_complete(&missing));
@@ -218,8 +214,8 @@ mod tests {
     #[test]
     fn nothing_to_compare_is_no_success() {
         let none = There { hot: Vec::new(), ..there() };
-        assert_eq!(judge(&accounts(1.0, &["AJ_hot"]), &none).accuracy, Accuracy::Off);
+        assert_eq!(judge(&accounts(1.0, &["AJ_hot"]), &none, 0.0).accuracy, Accuracy::Off);
         let none = There { idle: Vec::new(), ..there() };
-        assert!(!judge(&accounts(1.0, &["AJ_hot"]), &none).is_complete);
+        assert!(!judge(&accounts(1.0, &["AJ_hot"]), &none, 0.0).is_complete);
     }
 }
