@@ -18,6 +18,7 @@ use crate::{
         FIRST_PID, FIRST_USER, HostFacts, Namespaces, blockers, cgroup::CpuLimit,
         settings::Settings,
     },
+    model::Stall,
     view,
     worker::{ElfAddr, FileOffset, Identity, Interpreter, Loops, Register, Site, SiteKind},
 };
@@ -159,6 +160,18 @@ fn report(host: Vec<Check>, seen: Option<&Seen>, outcome: &Outcome) -> Report {
     }
 }
 
+/// A stall that was on-CPU where it was not off-CPU.
+fn stall(session: &str, duration_ns: u64, off_cpu_ns: u64) -> Stall {
+    let on_cpu_ns = duration_ns - off_cpu_ns;
+    Stall {
+        session_id: Some(session.into()),
+        duration_ns,
+        on_cpu_ns,
+        off_cpu_ns,
+        ..Stall::default()
+    }
+}
+
 fn right() -> Told {
     Told {
         python: "/usr/bin/python3 (3.11.2)".into(),
@@ -166,7 +179,7 @@ fn right() -> Told {
         cpu_ns: 201_800_000,
         true_cpu_ns: 200_100_000,
         stolen_ns: 0,
-        stalls: vec![(Some("doctor-blocks".into()), 80_300_000, 80_100_000)],
+        stalls: vec![stall("doctor-blocks", 80_300_000, 80_100_000)],
     }
 }
 
@@ -284,11 +297,13 @@ fn a_wrong_number_or_name_fails_the_self_test() {
     assert_eq!(failed(Told { cpu_ns: 231_000_000, ..stolen }), ["self_test_cpu"]);
     let lost = Told { sessions: vec!["doctor-burns".into()], ..right() };
     assert_eq!(failed(lost), ["self_test_sessions"]);
-    let other =
-        Told { stalls: vec![(Some("doctor-burns".into()), 81_000_000, 80_000_000)], ..right() };
+    let other = Told { stalls: vec![stall("doctor-burns", 81_000_000, 80_000_000)], ..right() };
     assert_eq!(failed(other), ["self_test_stall"]);
-    let burned = Told { stalls: vec![(Some("doctor-blocks".into()), 81_000_000, 0)], ..right() };
-    assert_eq!(failed(burned), ["self_test_stall"]);
+    let burned = Told { stalls: vec![stall("doctor-blocks", 81_000_000, 0)], ..right() };
+    assert_eq!(failed(burned.clone()), ["self_test_stall"]);
+    assert_eq!(failed(Told { stolen_ns: 70_000_000, ..burned.clone() }), ["self_test_stall"]);
+    let checks = self_test::checks(&Outcome::Ran(Told { stolen_ns: 80_000_000, ..burned }));
+    assert_eq!(verdict(&checks, "self_test_stall"), Verdict::Note);
 }
 
 #[test]
