@@ -45,12 +45,16 @@ impl CpuWatch {
         let asked = Arc::clone(&ends);
         let thread = std::thread::spawn(move || {
             let mut readings = Vec::new();
-            while !asked.load(Ordering::Relaxed) {
+            loop {
+                let is_last = asked.load(Ordering::Relaxed);
                 let before = clock::now_real_ns();
                 // At the end of the process.
                 let Ok(cpu_ns) = process_cpu_ns(pid) else { break };
                 let after = clock::now_real_ns();
                 readings.push(Reading { before, after, cpu_ns });
+                if is_last {
+                    break;
+                }
                 std::thread::sleep(EVERY);
             }
             readings
@@ -58,7 +62,7 @@ impl CpuWatch {
         Self { ends, thread }
     }
 
-    /// Ends.
+    /// Ends, with a last reading.
     pub fn stop(self) -> Result<CpuReadings> {
         self.ends.store(true, Ordering::Relaxed);
         let readings = self.thread.join().map_err(|_| anyhow!("the CPU watch panicked"))?;
@@ -105,7 +109,7 @@ mod tests {
         let first = process_cpu_ns(pid).unwrap();
         while process_cpu_ns(pid).unwrap() < first + 5_000_000 {}
         let readings = watch.stop().unwrap().readings;
-        assert!(readings.len() > 1);
+        assert!(readings.last().unwrap().cpu_ns >= first + 5_000_000);
         assert!(readings.windows(2).all(|two| two[0].cpu_ns <= two[1].cpu_ns));
     }
 }
