@@ -47,6 +47,18 @@ pub struct KernelLayout {
     pub task_state: u32,
     /// `task_struct.se.sum_exec_runtime`: the kernel's account of the thread's CPU time.
     pub task_charged: u32,
+    /// `task_struct.stack`: the bottom of the thread's stack in the kernel.
+    pub task_stack: u32,
+    /// Not 0 where the helper `bpf_task_pt_regs` is there: from 5.15.
+    pub has_task_pt_regs: u32,
+    /// `task_struct.throttled`, 0 where it is not there: from 6.18, with bandwidth control.
+    pub task_throttled: u32,
+    /// `task_struct.se.cfs_rq`, 0 where there is no group scheduling.
+    pub task_queue: u32,
+    /// `cfs_rq.throttle_count`, 0 where there is no bandwidth control.
+    pub queue_throttled: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
 }
 
 /// Where a value of the interpreter stands when a site is hit: a field of `struct pt_regs`.

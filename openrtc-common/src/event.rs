@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::account::Split;
+use crate::{account::Split, wait::Waits};
 
 /// What an [`Event`] says.
 pub mod kind {
@@ -13,6 +13,17 @@ pub mod kind {
     pub const STALL_END: u32 = 2;
     /// A thread entered a context for the first time: is it a loop's?
     pub const THREAD: u32 = 3;
+}
+
+/// A stall that has ended, with what the thread waited for: the record of [`kind::STALL_END`]. All others
+/// are an [`Event`] alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct StallEnd {
+    /// The stall.
+    pub event: Event,
+    /// The waits of its thread, which are of its poll or of an earlier one.
+    pub waits: Waits,
 }
 
 /// One record. Fields that its kind does not use are zero.

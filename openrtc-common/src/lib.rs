@@ -22,6 +22,7 @@ pub mod poll;
 pub mod session;
 pub mod tag;
 pub mod thread;
+pub mod wait;
 
 #[cfg(test)]
 extern crate std;

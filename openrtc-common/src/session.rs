@@ -33,6 +33,8 @@ pub struct Session {
     pub last_at_ns: u64,
     /// A context that held the tag when it was first seen.
     pub context: u64,
+    /// When the last stall of another session began behind which this one was polled late.
+    pub late_behind_at_ns: u64,
     /// The tag; empty for `untagged` and for free slots.
     pub tag: TagText,
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{account::Clock, poll::Polls, tag::TagText};
+use crate::{account::Clock, poll::Polls, tag::TagText, wait::Waits};
 
 /// Threads that are followed at once.
 pub const MAX_THREADS: u32 = 4_096;
@@ -48,8 +48,23 @@ impl Default for Scratch {
     }
 }
 
-/// One thread. `clock` is written by the scheduler's programs only, `polls`, `hits` and `scratch` by
-/// the programs at the sites only, `role` by the daemon only.
+/// Those who had to wait for the last stall of a thread: whoever is first polled before the loop has
+/// nothing more to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Backlog {
+    /// When the stall began.
+    pub stall_at_ns: u64,
+    /// When it ended; 0 where there was none, or where the loop has caught up with it.
+    pub ended_at_ns: u64,
+    /// The slot of the session that stalled.
+    pub culprit: u32,
+    /// Sessions that were polled since.
+    pub count: u32,
+}
+
+/// One thread. `clock` and `waits` are written by the scheduler's programs only, `polls`, `backlog`,
+/// `hits` and `scratch` by the programs at the sites only, `role` by the daemon only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Thread {
@@ -61,6 +76,10 @@ pub struct Thread {
     pub clock: Clock,
     /// The entered contexts.
     pub polls: Polls,
+    /// What it waits for inside a poll.
+    pub waits: Waits,
+    /// Who had to wait for its last stall.
+    pub backlog: Backlog,
     /// How often each site was hit.
     pub hits: SiteHits,
     /// Of no meaning outside the programs.

@@ -50,6 +50,12 @@ static mut CONFIG: Config = Config {
         task_tgid: 0,
         task_state: 0,
         task_charged: 0,
+        task_stack: 0,
+        has_task_pt_regs: 0,
+        task_throttled: 0,
+        task_queue: 0,
+        queue_throttled: 0,
+        reserved: 0,
     },
     registers: openrtc_common::config::SiteRegisters {
         run_enter: 0,

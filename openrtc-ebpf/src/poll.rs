@@ -1,5 +1,7 @@
 //! Programs at the boundary of polls: contexts entered and left, and the tag variable set.
 
+use core::ptr::copy_nonoverlapping;
+
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::uprobe,
@@ -7,17 +9,18 @@ use aya_ebpf::{
 };
 use openrtc_common::{
     account::Clock,
-    event::{Event, kind},
+    event::{Event, StallEnd, kind},
     loss::Loss,
     memory::Memory as _,
     poll::{Charge, Ended, Polls, via},
     session::UNTAGGED,
-    thread::{Scratch, SiteHits, Thread, role},
+    thread::{Backlog, Scratch, SiteHits, Thread, role},
+    wait::Waits,
 };
 
 use crate::{
     loss,
-    maps::{SESSIONS, config, settings},
+    maps::{EVENTS, SESSIONS, config, settings},
     memory::{WorkerMemory, register},
     tag,
     task::Task,
@@ -112,7 +115,7 @@ fn enter(context: u64, via: u32) {
     let tid = current_tid();
     let Some(thread) = thread::find_or_start(tid, Task::current()) else { return };
     // SAFETY: a map value, on whose thread we run.
-    let Parts { polls, hits, scratch, clock, on_loop } = unsafe { parts(thread) };
+    let Parts { polls, hits, scratch, clock, on_loop, backlog, waits } = unsafe { parts(thread) };
     // The first thing that a thread runs, unless it is the process's first, is itself.
     let is_thread = config().python.threads_in_context != 0
         && via == via::RUN
@@ -135,6 +138,11 @@ fn enter(context: u64, via: u32) {
     }
     if polls.is_idle() {
         thread::begin_poll(clock, start_ns);
+        if backlog.ended_at_ns != 0 {
+            // SAFETY: the waits of the thread that we run on, which is not being switched now.
+            let idle_at_ns = unsafe { (&raw const (*waits).idle_at_ns).read_volatile() };
+            add_to_backlog(backlog, start_ns, idle_at_ns, slot);
+        }
     }
     let now = thread::read_clock(clock, start_ns).before(settings.trap_ns);
     match polls.enter(&now, context, slot, via) {
@@ -143,7 +151,7 @@ fn enter(context: u64, via: u32) {
             if let Some(was_loop) = entered.was_loop
                 && on_loop
             {
-                end_stall(tid, &was_loop);
+                end_stall(tid, &was_loop, now.at_ns, backlog, waits);
             }
         }
         Err(cause) => loss::count(cause),
@@ -156,7 +164,7 @@ fn exit(context: u64, via: u32) {
     let tid = current_tid();
     let Some(thread) = thread::find(tid) else { return };
     // SAFETY: as in `enter`.
-    let Parts { polls, hits, clock, on_loop, .. } = unsafe { parts(thread) };
+    let Parts { polls, hits, clock, on_loop, backlog, waits, .. } = unsafe { parts(thread) };
     if via == via::RUN {
         hits.run_exits += 1;
     } else {
@@ -176,7 +184,8 @@ fn exit(context: u64, via: u32) {
     if let Some(ended) = exit.ended
         && on_loop
     {
-        end_poll(tid, &ended);
+        end_poll(&ended);
+        end_stall(tid, &ended, now.at_ns, backlog, waits);
     }
 }
 
@@ -187,6 +196,9 @@ struct Parts<'t> {
     scratch: &'t mut Scratch,
     /// Not borrowed: the scheduler's programs write it, also while one of ours is preempted.
     clock: *mut Clock,
+    /// As the clock.
+    waits: *const Waits,
+    backlog: &'t mut Backlog,
     on_loop: bool,
 }
 
@@ -202,6 +214,8 @@ unsafe fn parts<'t>(thread: *mut Thread) -> Parts<'t> {
             hits: &mut (*thread).hits,
             scratch: &mut (*thread).scratch,
             clock: &raw mut (*thread).clock,
+            waits: &raw const (*thread).waits,
+            backlog: &mut (*thread).backlog,
             on_loop: (*thread).role == role::LOOP,
         }
     }
@@ -282,7 +296,7 @@ fn charge(on_loop: bool, charge: &Charge) {
 }
 
 #[inline(always)]
-fn end_poll(tid: u32, ended: &Ended) {
+fn end_poll(ended: &Ended) {
     let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
     let wall_ns = ended.split.wall_ns;
     // SAFETY: fields of a map value. Two loops that run one session at once may lose a maximum to
@@ -293,12 +307,12 @@ fn end_poll(tid: u32, ended: &Ended) {
             (*session).longest_poll_ns = wall_ns;
         }
     }
-    end_stall(tid, ended);
 }
 
-/// Counts and tells a stall, if it is one.
+/// Counts and tells a stall, if it is one: from now on those are late that are polled until the loop has
+/// nothing more to do.
 #[inline(always)]
-fn end_stall(tid: u32, ended: &Ended) {
+fn end_stall(tid: u32, ended: &Ended, now_ns: u64, backlog: &mut Backlog, waits: *const Waits) {
     let Some(settings) = settings() else { return };
     if ended.split.wall_ns < settings.stall_threshold_ns {
         return;
@@ -306,7 +320,13 @@ fn end_stall(tid: u32, ended: &Ended) {
     let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
     // SAFETY: a field of a map value; the sum is atomic.
     unsafe { loss::add(&raw mut (*session).stalls, 1) };
-    tag::send(&Event {
+    *backlog = Backlog {
+        stall_at_ns: ended.started_at_ns,
+        ended_at_ns: now_ns,
+        culprit: ended.slot,
+        count: 0,
+    };
+    let event = Event {
         kind: kind::STALL_END,
         tid,
         slot: ended.slot,
@@ -314,5 +334,47 @@ fn end_stall(tid: u32, ended: &Ended) {
         context: 0,
         started_at_ns: ended.started_at_ns,
         split: ended.split,
-    });
+    };
+    send_stall(&event, waits);
+}
+
+#[inline(always)]
+fn send_stall(event: &Event, waits: *const Waits) {
+    let Some(mut room) = EVENTS.reserve::<StallEnd>(0) else {
+        return loss::count(Loss::RingFull);
+    };
+    let record = room.as_mut_ptr();
+    // SAFETY: the record is ours until it is submitted, and written as a whole; the waits are a map
+    // value's, of the thread that we run on.
+    unsafe {
+        (&raw mut (*record).event).write(*event);
+        // Word by word into the record: there is no room for it on the stack.
+        copy_nonoverlapping(waits, &raw mut (*record).waits, 1);
+    }
+    room.submit(0);
+}
+
+/// A poll of `slot` begins behind a stall. Once the loop has slept it has caught up; one that never
+/// sleeps is given as long as the stall took.
+#[inline(always)]
+fn add_to_backlog(backlog: &mut Backlog, now_ns: u64, idle_at_ns: u64, slot: u32) {
+    let Backlog { stall_at_ns, ended_at_ns, .. } = *backlog;
+    if idle_at_ns > ended_at_ns || now_ns > ended_at_ns + (ended_at_ns - stall_at_ns) {
+        backlog.ended_at_ns = 0;
+        return;
+    }
+    if slot == UNTAGGED || slot == backlog.culprit {
+        return;
+    }
+    let Some(session) = SESSIONS.get_ptr_mut(slot) else { return };
+    // SAFETY: fields of a map value, written by programs on its own loop's thread.
+    unsafe {
+        // One that is new did not wait, and each counts once.
+        let is_late = (*session).first_at_ns < backlog.ended_at_ns
+            && (*session).late_behind_at_ns != backlog.stall_at_ns;
+        if is_late {
+            (*session).late_behind_at_ns = backlog.stall_at_ns;
+            backlog.count += 1;
+        }
+    }
 }

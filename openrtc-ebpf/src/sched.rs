@@ -8,12 +8,19 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use openrtc_common::account::Leave;
+use openrtc_common::{
+    account::{Clock, Leave, state},
+    thread::{Thread, role},
+    wait::{Key, kind},
+};
 
 use crate::{maps::config, task::Task, thread};
 
 /// `TASK_RUNNING`: <https://github.com/torvalds/linux/blob/v5.15/include/linux/sched.h#L84>.
 const TASK_RUNNING: u32 = 0;
+/// `__TASK_STOPPED`, `__TASK_TRACED` and `TASK_FROZEN` (from 6.1):
+/// <https://github.com/torvalds/linux/blob/v6.1/include/linux/sched.h#L85>.
+const TASK_STOPPED: u32 = 0x4 | 0x8 | 0x8000;
 /// `TASK_DEAD`: <https://github.com/torvalds/linux/blob/v5.15/include/linux/sched.h#L94>.
 const TASK_DEAD: u32 = 0x80;
 
@@ -27,7 +34,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         leave(current as u32, ctx.arg::<u64>(0) as u8 != 0, Task(ctx.arg(1)));
     }
     if next.is_workers() {
-        enter(next);
+        enter(next, (current >> 32) as u32);
     }
     0
 }
@@ -36,13 +43,18 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 // what the look-up takes then would be missing from the thread's time.
 
 #[inline(always)]
-fn enter(task: Task) {
+fn enter(task: Task, before: u32) {
     // SAFETY: the helper has no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     if let Some(thread) = thread::find_or_start(task.tid(), task) {
-        // SAFETY: a map value; clocks are moved under the run queue's lock, one event at a time
-        // for one thread.
-        unsafe { (*thread).clock.switch_in(now_ns) };
+        // SAFETY: a map value; clocks and waits are moved under the run queue's lock, one event at a
+        // time for one thread.
+        unsafe {
+            let waited_ns = open_ns(&(*thread).clock, now_ns);
+            (*thread).clock.switch_in(now_ns);
+            // After the clock: a reader in between misses some of it, and takes nothing twice.
+            (*thread).waits.end(waited_ns, before);
+        }
     }
 }
 
@@ -58,7 +70,54 @@ fn leave(tid: u32, preempted: bool, task: Task) {
         _ => Leave::Asleep,
     };
     // SAFETY: as in `enter`.
-    unsafe { (*thread).clock.switch_out(now_ns, leave, task.charged_ns()) };
+    unsafe {
+        (*thread).clock.switch_out(now_ns, leave, task.charged_ns());
+        if (*thread).role == role::LOOP {
+            note_wait(thread, now_ns, leave, task);
+        }
+    }
+}
+
+/// Notes why a loop's thread leaves its CPU.
+///
+/// # Safety
+/// `thread` is a map value, the account of `task`, which runs this program.
+#[inline(always)]
+unsafe fn note_wait(thread: *mut Thread, now_ns: u64, leave: Leave, task: Task) {
+    // SAFETY: by the contract; the polls are the thread's own, which is here.
+    unsafe {
+        let waits = &mut (*thread).waits;
+        if (*thread).polls.is_idle() {
+            waits.begin_outside();
+            if leave == Leave::Asleep {
+                waits.idle_at_ns = now_ns;
+            }
+            return;
+        }
+        let (key, registers) = match leave {
+            Leave::Asleep if task.state() & TASK_STOPPED == 0 => task.sleeps_for(),
+            Leave::Asleep => (of_kind(kind::STOPPED), task.registers()),
+            _ => (of_kind(queue_kind(task)), task.registers()),
+        };
+        waits.begin((*thread).polls.poll.at_ns, key, registers);
+    }
+}
+
+#[inline(always)]
+fn of_kind(kind: u32) -> Key {
+    Key { kind, ..Key::default() }
+}
+
+/// What a runnable thread without a CPU waits for.
+#[inline(always)]
+fn queue_kind(task: Task) -> u32 {
+    if task.is_throttled() { kind::THROTTLED } else { kind::RUN_QUEUE }
+}
+
+/// What has been open since the last event: nothing, as long as none was heard.
+#[inline(always)]
+fn open_ns(clock: &Clock, now_ns: u64) -> u64 {
+    if state::is_unheard(clock.state) { 0 } else { now_ns.saturating_sub(clock.since_at_ns) }
 }
 
 /// `sched_wakeup(task)`: a thread becomes runnable.
@@ -68,8 +127,16 @@ pub fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
     if task.is_workers()
         && let Some(thread) = thread::find(task.tid())
     {
-        // SAFETY: the helper has no precondition; the clock as in `enter`.
-        unsafe { (*thread).clock.wake(bpf_ktime_get_ns()) };
+        // SAFETY: the helper has no precondition; clock and waits as in `enter`.
+        unsafe {
+            let now_ns = bpf_ktime_get_ns();
+            let is_asleep = (*thread).clock.state == state::OFF_CPU;
+            let slept_ns = open_ns(&(*thread).clock, now_ns);
+            (*thread).clock.wake(now_ns);
+            if is_asleep {
+                (*thread).waits.wake(slept_ns, queue_kind(task));
+            }
+        }
     }
     0
 }

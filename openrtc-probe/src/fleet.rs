@@ -130,10 +130,16 @@ impl Fleet {
         self.members.is_empty()
     }
 
-    /// Takes in the events that wait for one worker: stalls that have ended.
-    pub fn drain(&mut self, pid: u32, now: Now) -> Vec<Stall> {
-        let member = self.members.iter_mut().find(|member| member.pid() == pid);
-        member.map_or_else(Vec::new, |member| member.profiler.drain(now))
+    /// Takes in the events that wait for one worker.
+    pub fn drain(&mut self, pid: u32, now: Now) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.pid() == pid) {
+            member.profiler.drain(now);
+        }
+    }
+
+    /// What is still to be told of stalls that have ended.
+    pub fn last_stalls(&mut self, now: Now) -> Vec<Stall> {
+        self.members.iter_mut().flat_map(|member| member.profiler.last_stalls(now)).collect()
     }
 
     /// Looks for polls that have passed the threshold; says when to look next.
@@ -170,7 +176,7 @@ impl Fleet {
     pub fn leave(&mut self, pid: u32, now: fn() -> Now) -> Option<(Vec<Stall>, Snapshot)> {
         let at = self.members.iter().position(|member| member.pid() == pid)?;
         let mut member = self.members.remove(at);
-        let mut stalls = member.profiler.drain(now());
+        let mut stalls = member.profiler.last_stalls(now());
         stalls.extend(member.profiler.watch(now()).0);
         let mut last = member.profiler.picture(now, true);
         last.end_sessions();

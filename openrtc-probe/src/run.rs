@@ -108,8 +108,8 @@ impl Run {
         while !self.fleet.is_empty() || self.wakes.has_roots() {
             match self.wakes.next().await? {
                 Wake::Events(pid) => {
-                    let ended = self.fleet.drain(pid, clock::now());
-                    self.report(&ended)?;
+                    self.fleet.drain(pid, clock::now());
+                    self.watch()?;
                 }
                 Wake::Ended(pid) => {
                     self.leave(pid)?;
@@ -139,23 +139,20 @@ impl Run {
 
     /// The last picture of those that are still there.
     fn finish(&mut self) -> Result<()> {
-        self.drain_all()?;
+        self.tell_last()?;
         self.watch()?;
         self.fleet.survey(clock::now());
         self.let_go_of_replaced()?;
         let pictures = self.fleet.pictures(clock::now, true);
         // Stalls that ended while all that was read: they lie before the pictures.
-        self.drain_all()?;
+        self.tell_last()?;
         self.output.pictures(pictures, true)
     }
 
-    fn drain_all(&mut self) -> Result<()> {
-        let pids: Vec<u32> = self.fleet.members().iter().map(Member::pid).collect();
-        for pid in pids {
-            let ended = self.fleet.drain(pid, clock::now());
-            self.report(&ended)?;
-        }
-        Ok(())
+    /// Tells of all stalls that have ended.
+    fn tell_last(&mut self) -> Result<()> {
+        let stalls = self.fleet.last_stalls(clock::now());
+        self.report(&stalls)
     }
 
     fn report(&mut self, stalls: &[Stall]) -> Result<()> {

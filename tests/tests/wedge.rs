@@ -165,8 +165,11 @@ fn the_log_says_so() -> Result<()> {
         .with_context(|| format!("it begins otherwise: {line}"))?;
     let (ms, rest) = rest.split_once("ms so far ").context(line.clone())?;
     ensure!(ms.parse::<f64>().is_ok_and(|ms| ms >= THRESHOLD_MS), "{line}");
-    let rest = rest.strip_prefix("agent=wedger tenant=t1 on_cpu=").context(line.clone())?;
-    ensure!(rest.contains("ms off_cpu=") && rest.contains("ms run_queue="), "{line}");
+    let rest = rest.strip_prefix("agent=wedger tenant=t1 cause=").context(line.clone())?;
+    ensure!(
+        rest.contains(" on_cpu=") && rest.contains("ms off_cpu=") && rest.contains("ms run_queue="),
+        "{line}"
+    );
     probe.signal(SIGINT)?;
     let ended = probe.finish(PATIENCE)?;
     ensure!(ended.status.success() && ended.stdout.is_empty(), "{ended:?}");

@@ -23,7 +23,28 @@ pub fn kernel_layout() -> Result<KernelLayout> {
         // Renamed in 5.14.
         task_state: task(&["__state", "state"])?,
         task_charged: task(&["se"])? + field(&btf, "sched_entity", &["sum_exec_runtime"])?,
+        task_stack: task(&["stack"])?,
+        has_task_pt_regs: u32::from(has_helper(&btf, "BPF_FUNC_task_pt_regs")?),
+        task_throttled: task(&["throttled"]).unwrap_or(0),
+        task_queue: field(&btf, "sched_entity", &["cfs_rq"])
+            .and_then(|queue| Ok(task(&["se"])? + queue))
+            .unwrap_or(0),
+        queue_throttled: field(&btf, "cfs_rq", &["throttle_count"]).unwrap_or(0),
+        reserved: 0,
     })
+}
+
+/// Whether the kernel knows a helper: its type information names them all.
+fn has_helper(btf: &Btf, name: &str) -> Result<bool> {
+    for ty in btf.resolve_types_by_name("bpf_func_id")? {
+        let Type::Enum(found) = ty else { continue };
+        for member in &found.members {
+            if btf.resolve_name(member)? == name {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn field(btf: &Btf, structure: &str, names: &[&str]) -> Result<u32> {

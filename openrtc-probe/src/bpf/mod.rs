@@ -17,5 +17,6 @@ mod wire;
 
 pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
 pub use kernel_layout::kernel_layout;
+pub use read::Told;
 pub use reap::Reaper;
 pub use trial::{Trial, trial};

@@ -7,7 +7,7 @@ use std::{
 
 use openrtc_common::{
     account::{Clock, Reading, state},
-    event::Event,
+    event::{Event, StallEnd},
     poll::{Frame, Polls},
     session::{Session, UNTAGGED},
     tag::TagText,
@@ -15,6 +15,16 @@ use openrtc_common::{
 };
 
 use super::{attach::Kernel, wire::Wire};
+
+/// What the programs tell.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time is handed on, and looked at at once")]
+pub enum Told {
+    /// Something needs a look.
+    Event(Event),
+    /// A stall has ended.
+    StallEnd(StallEnd),
+}
 
 /// How often a thread is read again when it changes under our eyes.
 const READ_TRIES: usize = 16;
@@ -30,10 +40,13 @@ impl AsFd for Kernel {
 
 impl Kernel {
     /// The next event, if one waits.
-    pub fn next_event(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Told> {
         let item = self.events.next()?;
         // A record of another size cannot come from our programs.
-        bytemuck::try_pod_read_unaligned(&item).ok()
+        match bytemuck::try_pod_read_unaligned(&item) {
+            Ok(event) => Some(Told::Event(event)),
+            Err(_) => bytemuck::try_pod_read_unaligned(&item).ok().map(Told::StallEnd),
+        }
     }
 
     /// Every followed thread with its slot, each copied between two changes of its own.

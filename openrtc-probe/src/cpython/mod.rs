@@ -248,6 +248,13 @@ impl<M: ReadMemory> Python<M> {
         values
     }
 
+    /// The first descriptor in the table at `polled`, which the worker gave to `poll`: an array of
+    /// `struct pollfd`, <https://man7.org/linux/man-pages/man2/poll.2.html>.
+    pub fn first_polled(&self, polled: u64) -> Option<u32> {
+        let descriptor: i32 = self.memory.read(RemoteAddr(polled)).ok()?;
+        u32::try_from(descriptor).ok()
+    }
+
     /// What each task is called, in their order: as with [`Self::values`], only what is read twice alike
     /// counts.
     pub fn names(&self, tasks: &[TaskAt]) -> Vec<Result<Option<TagText>, Loss>> {

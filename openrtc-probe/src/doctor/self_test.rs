@@ -121,7 +121,7 @@ fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Resu
     fixture.go()?;
     let done = fixture.hear("done", PATIENCE)?;
     let true_cpu_ns = done.first().and_then(|ns| ns.parse().ok()).context("it did not count")?;
-    let stalls = profiler.drain(now());
+    let stalls = profiler.last_stalls(now());
     let picture = profiler.picture(now, true);
     let stolen_ns = between(before_ns, stolen_ns());
     Ok(Told { python, true_cpu_ns, stolen_ns, ..told(&stalls, &picture) })

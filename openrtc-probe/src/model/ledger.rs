@@ -140,6 +140,24 @@ impl Ledger {
         self.with_names(known)
     }
 
+    /// Marks the culprit of this stall as slow.
+    pub fn mark_slow(&mut self, stall_id: u64, now_ns: u64) {
+        if let Some(key) = self.stalls.get(stall_id).and_then(|known| known.key) {
+            self.sessions.entry(key).or_default().last_stall_ns = Some(now_ns);
+        }
+    }
+
+    /// Says who had to wait for a stall.
+    pub fn name_bystanders(&mut self, stall_id: u64, tags: &[TagText]) {
+        let mut ids: Vec<String> = tags.iter().map(|tag| id_of(tag, &self.types).0).collect();
+        ids.sort_unstable();
+        if let Some(late) =
+            self.stalls.get_mut(stall_id).and_then(|stall| stall.anatomy.late.as_mut())
+        {
+            late.session_ids = ids;
+        }
+    }
+
     /// Whether an event loop was seen.
     pub fn has_loop(&self) -> bool {
         !self.loops.is_empty()

@@ -7,6 +7,7 @@ use openrtc_common::{
     session::Session,
     tag::TagKey,
     thread::{Thread, role},
+    wait::Waits,
 };
 
 /// Everything read of the worker at one moment.
@@ -60,6 +61,12 @@ impl ThreadLook {
     /// Its times up to now.
     pub fn reading(&self, now_ns: u64) -> Reading {
         self.thread.clock.read_as(now_ns, self.doing)
+    }
+
+    /// What it has waited for in the poll that began at `poll_at_ns`, up to now.
+    pub fn waits(&self, poll_at_ns: u64, now_ns: u64) -> Waits {
+        let Thread { waits, clock, .. } = &self.thread;
+        waits.of(poll_at_ns, self.doing, clock.since_at_ns, now_ns)
     }
 
     /// CPU time outside any context: what the kernel charged the thread with, less its polls. Until the

@@ -4,6 +4,8 @@
 //! "not known", never zero. All `*_ns` of a [`Usage`] are cumulative since attach and count a poll
 //! that still runs up to the moment of the picture.
 
+use super::anatomy::Anatomy;
+
 /// The worker and its sessions at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -224,6 +226,8 @@ pub struct Stall {
     pub off_cpu_ns: u64,
     /// Of that: runnable without a CPU.
     pub run_queue_ns: u64,
+    /// Why, on what, at which line, and who had to wait.
+    pub anatomy: Anatomy,
 }
 
 /// What we know that we missed.

@@ -9,13 +9,20 @@ use std::{
 };
 
 use openrtc_common::{
-    event::Event,
+    account::state,
+    event::StallEnd,
     poll::Ended,
     session::UNTAGGED,
     tag::{TagKey, TagText},
+    wait::{Key, Registers, Waits},
 };
 
-use super::{look::ThreadLook, snapshot::Stall};
+use super::{
+    anatomy::{Anatomy, Capture, Late},
+    cause::{Causes, GilPlaces},
+    look::ThreadLook,
+    snapshot::Stall,
+};
 
 /// Ended stalls that are kept for display.
 const KEPT: usize = 50;
@@ -24,6 +31,12 @@ const KEPT: usize = 50;
 const SLACK_NS: u64 = 5_000_000;
 /// An ongoing stall whose poll is over but whose end was not delivered is given up after this.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// A loop that has not caught up after this is not waited for.
+const CATCH_UP_NS: u64 = 1_000_000_000;
+/// The second look at a stall comes when it has lasted so many thresholds.
+const SECOND_LOOK: u64 = 10;
+/// Later looks, each so much after the one before.
+const LOOK_EVERY_NS: u64 = 5_000_000_000;
 
 /// A stall with what identifies it.
 #[derive(Clone, Debug)]
@@ -36,7 +49,31 @@ pub struct Known {
     pub stall: Stall,
     tid: u32,
     started_at_ns: u64,
+    /// When the next look at its thread is due.
+    look_at_ns: u64,
     gone_since_ns: Option<u64>,
+}
+
+impl Known {
+    /// When its poll began.
+    pub fn started_at_ns(&self) -> u64 {
+        self.started_at_ns
+    }
+}
+
+/// A look at a stalling thread that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stall.
+    pub stall_id: u64,
+    /// Its thread.
+    pub tid: u32,
+    /// When its poll began.
+    pub started_at_ns: u64,
+    /// What the thread waits for, if it does not run.
+    pub wait: Option<Key>,
+    /// Where in user space it left the CPU, if it does not run.
+    pub registers: Option<Registers>,
 }
 
 /// Numbers for stalls: every worker of a run draws from the same ones.
@@ -49,6 +86,14 @@ impl StallIds {
     }
 }
 
+/// A stall that is over and waits for its loop to catch up.
+#[derive(Debug)]
+struct Settling {
+    known: Known,
+    ended_at_ns: u64,
+    late: u32,
+}
+
 /// All stalls of a worker.
 #[derive(Debug)]
 pub struct Stalls {
@@ -57,7 +102,10 @@ pub struct Stalls {
     /// Wall clock minus monotonic clock.
     unix_offset_ns: i128,
     ids: StallIds,
+    /// Where the interpreter's locks are.
+    gil: Vec<std::ops::Range<u64>>,
     ongoing: Vec<Known>,
+    settling: Vec<Settling>,
     ended: VecDeque<Known>,
     /// How many there were: of those that ended only the last are kept.
     pub count: u64,
@@ -73,21 +121,28 @@ impl Stalls {
             threshold_ns,
             unix_offset_ns,
             ids,
+            gil: Vec::new(),
             ongoing: Vec::new(),
+            settling: Vec::new(),
             ended: VecDeque::new(),
             count: 0,
             lost_ends: 0,
         }
     }
 
-    /// Looks at the loop threads: the stalls that have passed the threshold since the last time.
-    /// Those that still go on are brought up to date.
+    /// Waits in these places are waits for the interpreter's lock.
+    pub fn set_gil(&mut self, places: &GilPlaces) {
+        self.gil = places.to_vec();
+    }
+
+    /// Looks at the loop threads: the stalls that have passed the threshold since the last time, by
+    /// their numbers. Those that still go on are brought up to date.
     pub fn watch(
         &mut self,
         now_ns: u64,
         threads: &[ThreadLook],
         tag_of: impl Fn(u32) -> TagText,
-    ) -> Vec<Known> {
+    ) -> Vec<u64> {
         let mut passed = Vec::new();
         let mut running = Vec::new();
         for look in threads.iter().filter(|look| look.is_loop()) {
@@ -98,37 +153,99 @@ impl Stalls {
                 continue;
             }
             let tag = tag_of(poll.slot);
-            if let Some(index) = self.find(tid, poll.started_at_ns) {
-                self.fill(index, &poll, &tag);
-                continue;
-            }
-            let id = self.next_id();
-            let mut known = self.known(id, tid, &poll, &tag);
+            let waits = look.waits(poll.started_at_ns, now_ns);
+            let before = self.find(tid, poll.started_at_ns).map(|at| self.ongoing.swap_remove(at));
+            let is_new = before.is_none();
+            let mut known = self.known(before, tid, &poll, &tag, &waits);
             known.stall.ongoing = true;
-            passed.push(known.clone());
+            if is_new {
+                passed.push(known.stall.stall_id);
+            }
             self.ongoing.push(known);
         }
+        // In the order in which they were met, whatever was taken out to be brought up to date.
+        self.ongoing.sort_by_key(|known| known.stall.stall_id);
         self.give_up(now_ns, &running);
         passed
     }
 
-    /// The kernel says that a stall has ended.
-    pub fn end(&mut self, event: &Event, tag: &TagText) -> Known {
-        let id = if let Some(index) = self.find(event.tid, event.started_at_ns) {
-            self.ongoing.swap_remove(index).stall.stall_id
-        } else {
-            self.next_id()
-        };
+    /// The looks at stalling threads that are due; each is due once.
+    pub fn take_wanted(&mut self, now_ns: u64, threads: &[ThreadLook]) -> Vec<Wanted> {
+        let mut wanted = Vec::new();
+        for known in self.ongoing.iter_mut().filter(|known| known.look_at_ns <= now_ns) {
+            let Some(look) = threads.iter().find(|look| look.thread.tid == known.tid) else {
+                continue;
+            };
+            let second_ns = known.started_at_ns + SECOND_LOOK * self.threshold_ns;
+            let later_ns = now_ns + LOOK_EVERY_NS;
+            known.look_at_ns = if now_ns < second_ns { second_ns } else { later_ns };
+            let waits = &look.thread.waits;
+            let is_its = waits.poll_at_ns == known.started_at_ns && look.doing != state::ON_CPU;
+            wanted.push(Wanted {
+                stall_id: known.stall.stall_id,
+                tid: known.tid,
+                started_at_ns: known.started_at_ns,
+                wait: is_its.then_some(waits.open),
+                registers: is_its.then_some(waits.registers),
+            });
+        }
+        wanted
+    }
+
+    /// Takes in a look at an ongoing stall.
+    pub fn captured(&mut self, stall_id: u64, capture: Capture) {
+        let known = self.ongoing.iter_mut().find(|known| known.stall.stall_id == stall_id);
+        if let Some(known) = known {
+            known.stall.anatomy.add(capture);
+        }
+    }
+
+    /// The kernel says that a stall has ended. It is kept until its loop has caught up.
+    pub fn end(&mut self, end: &StallEnd, tag: &TagText) -> u64 {
+        let event = &end.event;
+        let before =
+            self.find(event.tid, event.started_at_ns).map(|index| self.ongoing.swap_remove(index));
         let ended = Ended {
             slot: event.slot,
             seeded: event.seeded != 0,
             started_at_ns: event.started_at_ns,
             split: event.split,
         };
-        let known = self.known(id, event.tid, &ended, tag);
-        self.ended.push_front(known.clone());
+        let ended_at_ns = event.started_at_ns + event.split.wall_ns;
+        let waits = end.waits.of(event.started_at_ns, state::ON_CPU, ended_at_ns, ended_at_ns);
+        let known = self.known(before, event.tid, &ended, tag, &waits);
+        let stall_id = known.stall.stall_id;
+        self.settling.push(Settling { known, ended_at_ns, late: 0 });
+        stall_id
+    }
+
+    /// The stalls that are over and whose loops have caught up, or are not waited for any longer:
+    /// with `all` none is.
+    pub fn settle(&mut self, now_ns: u64, threads: &[ThreadLook], all: bool) -> Vec<Known> {
+        let mut settled = Vec::new();
+        let mut waiting = Vec::new();
+        for mut it in std::mem::take(&mut self.settling) {
+            let look = threads.iter().find(|look| look.thread.tid == it.known.tid);
+            let backlog = look.map(|look| look.thread.backlog).unwrap_or_default();
+            let is_its = backlog.stall_at_ns == it.known.started_at_ns;
+            if is_its {
+                it.late = backlog.count;
+            }
+            let has_slept = look.is_some_and(|look| look.thread.waits.idle_at_ns > it.ended_at_ns);
+            let is_over = !is_its || backlog.ended_at_ns == 0 || has_slept;
+            if !is_over && !all && now_ns < it.ended_at_ns + CATCH_UP_NS {
+                waiting.push(it);
+                continue;
+            }
+            let each_ns = it.known.stall.duration_ns;
+            let late = Late { count: it.late, each_ns, session_ids: Vec::new() };
+            it.known.stall.anatomy.late = Some(late);
+            self.ended.push_front(it.known.clone());
+            settled.push(it.known);
+        }
+        self.settling = waiting;
         self.ended.truncate(KEPT);
-        known
+        settled
     }
 
     fn next_id(&mut self) -> u64 {
@@ -138,24 +255,40 @@ impl Stalls {
 
     /// When to look again, so that no stall is reported later than promised.
     pub fn next_watch_ns(&self, now_ns: u64, threads: &[ThreadLook]) -> u64 {
-        let earliest = threads
+        let passes = threads
             .iter()
             .filter(|look| look.is_loop() && look.thread.polls.depth > 0)
             .map(|look| look.thread.polls.poll.at_ns + self.threshold_ns)
             // One that has passed is reported already.
             .filter(|passes_ns| *passes_ns > now_ns)
-            .min();
-        earliest.unwrap_or(now_ns + self.threshold_ns) + SLACK_NS
+            .map(|passes_ns| passes_ns + SLACK_NS);
+        let looks = self.ongoing.iter().map(|known| known.look_at_ns);
+        let settling = self.settling.iter().map(|_| now_ns + SLACK_NS);
+        let earliest = passes.chain(looks).chain(settling).min();
+        earliest.unwrap_or(now_ns + self.threshold_ns + SLACK_NS)
     }
 
     /// Ongoing stalls, then ended ones, newest first.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.ongoing.iter().rev().chain(&self.ended)
+        let settling = self.settling.iter().rev().map(|it| &it.known);
+        self.ongoing.iter().rev().chain(settling).chain(&self.ended)
     }
 
     /// Ongoing ones.
     pub fn ongoing(&self) -> impl Iterator<Item = &Known> {
         self.ongoing.iter()
+    }
+
+    /// The stall of this number, while it is known.
+    pub fn get(&self, stall_id: u64) -> Option<&Known> {
+        self.iter().find(|known| known.stall.stall_id == stall_id)
+    }
+
+    /// The same, to add what is found out of it.
+    pub fn get_mut(&mut self, stall_id: u64) -> Option<&mut Stall> {
+        let settling = self.settling.iter_mut().map(|it| &mut it.known);
+        let mut all = self.ongoing.iter_mut().chain(settling).chain(&mut self.ended);
+        all.find(|known| known.stall.stall_id == stall_id).map(|known| &mut known.stall)
     }
 
     fn find(&self, tid: u32, started_at_ns: u64) -> Option<usize> {
@@ -164,15 +297,21 @@ impl Stalls {
             .position(|known| known.tid == tid && known.started_at_ns == started_at_ns)
     }
 
-    fn fill(&mut self, index: usize, poll: &Ended, tag: &TagText) {
-        let (id, tid) = (self.ongoing[index].stall.stall_id, self.ongoing[index].tid);
-        let mut known = self.known(id, tid, poll, tag);
-        known.stall.ongoing = true;
-        self.ongoing[index] = known;
-    }
-
-    fn known(&self, stall_id: u64, tid: u32, poll: &Ended, tag: &TagText) -> Known {
+    /// A stall as it is now; `before` is what was known of it.
+    fn known(
+        &mut self,
+        before: Option<Known>,
+        tid: u32,
+        poll: &Ended,
+        tag: &TagText,
+        waits: &Waits,
+    ) -> Known {
+        let (stall_id, anatomy, look_at_ns) = match before {
+            Some(before) => (before.stall.stall_id, before.stall.anatomy, before.look_at_ns),
+            None => (self.next_id(), Anatomy::default(), 0),
+        };
         let tagged = poll.slot != UNTAGGED;
+        let causes = Causes::of(&poll.split, waits, &self.gil);
         Known {
             key: tagged.then(|| tag.key()),
             tag: if tagged { *tag } else { TagText::EMPTY },
@@ -185,10 +324,12 @@ impl Stalls {
                 on_cpu_ns: poll.split.on_cpu_ns,
                 off_cpu_ns: poll.split.off_cpu_ns,
                 run_queue_ns: poll.split.run_queue_ns,
+                anatomy: Anatomy { causes, ..anatomy },
                 ..Stall::default()
             },
             tid,
             started_at_ns: poll.started_at_ns,
+            look_at_ns,
             gone_since_ns: None,
         }
     }

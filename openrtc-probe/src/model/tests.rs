@@ -2,11 +2,12 @@
 
 use openrtc_common::{
     account::{Clock, Reading, Split, state},
-    event::{Event, kind},
+    event::{Event, StallEnd, kind},
     poll::{Frame, Polls, via},
     session::{self, UNTAGGED},
     tag::{TAG_BYTES, TagText},
-    thread::{Thread, role},
+    thread::{Backlog, Thread, role},
+    wait::{self, Waits},
 };
 
 use super::*;
@@ -174,19 +175,13 @@ fn a_stall_is_reported_while_it_runs_and_once_when_it_ends() {
     assert!(ledger.stalls.watch(50_999 * US, &stalled(50_999), tags).is_empty());
     let passed = ledger.stalls.watch(51_000 * US, &stalled(51_000), tags);
     assert_eq!(passed.len(), 1);
-    let stall = ledger.blame(&passed[0], 51_000 * US);
+    let known = ledger.stalls.get(passed[0]).unwrap().clone();
+    let stall = ledger.blame(&known, 51_000 * US);
     assert!(stall.ongoing && stall.session_id.as_deref() == Some("AJ_1"));
     assert!(ledger.stalls.watch(60_000 * US, &stalled(60_000), tags).is_empty(), "once");
-    let split = Split { wall_ns: 70_000 * US, on_cpu_ns: 70_000 * US, ..Split::default() };
-    let event = Event {
-        kind: kind::STALL_END,
-        tid: 7,
-        slot: 1,
-        started_at_ns: 1000 * US,
-        split,
-        ..Event::default()
-    };
-    let ended = ledger.stalls.end(&event, &tag("AJ_1")).stall;
+    ledger.stalls.end(&stall_end(1000, 70_000, &Waits::default()), &tag("AJ_1"));
+    let ended = ledger.stalls.settle(71_001 * US, &[loop_thread(71_001, 0, None)], false);
+    let ended = &ended[0].stall;
     assert_eq!((ended.stall_id, ended.ongoing, ended.duration_ns), (1, false, 70_000 * US));
     let sessions = vec![(1, counters("AJ_1", 1, 1))];
     let slow = ledger.picture(&look(72_000, vec![], sessions.clone()), false);
@@ -194,6 +189,90 @@ fn a_stall_is_reported_while_it_runs_and_once_when_it_ends() {
     assert_eq!(slow.stalls.len(), 1);
     let later = ledger.picture(&look(5_052_000, vec![], sessions), false);
     assert_eq!(later.sessions[0].status, Status::Active, "five seconds later");
+}
+
+/// The end of a stall on thread 7 that ran all the time, but for what it waited.
+fn stall_end(from_us: u64, wall_us: u64, waits: &Waits) -> StallEnd {
+    let waited_ns = waits.table.iter().map(|wait| wait.ns).sum();
+    let wall_ns = wall_us * US;
+    let split = Split {
+        wall_ns,
+        on_cpu_ns: wall_ns - waited_ns,
+        off_cpu_ns: waited_ns,
+        ..Split::default()
+    };
+    let started_at_ns = from_us * US;
+    let event =
+        Event { kind: kind::STALL_END, tid: 7, slot: 1, started_at_ns, split, ..Event::default() };
+    StallEnd { event, waits: *waits }
+}
+
+#[test]
+fn an_ended_stall_says_why_and_the_waits_of_another_poll_do_not_count() {
+    const CLOCK_NANOSLEEP: u32 = 230;
+    let key =
+        wait::Key { kind: wait::kind::SYSCALL, number: CLOCK_NANOSLEEP, ..wait::Key::default() };
+    let mut waits = Waits::default();
+    waits.begin(1000 * US, key, wait::Registers::default());
+    waits.end(60_000 * US, 0);
+    let mut ledger = ledger();
+    let mut causes = |from_us| {
+        ledger.stalls.end(&stall_end(from_us, 70_000, &waits), &tag("AJ_1"));
+        let settled = ledger.stalls.settle(u64::MAX / 2, &[], true);
+        settled[0].stall.anatomy.causes.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(causes(1000), [(Class::Cpu, 10_000 * US), (Class::Sleep, 60_000 * US)]);
+    assert_eq!(causes(2000), [(Class::Cpu, 10_000 * US), (Class::Unknown, 60_000 * US)]);
+}
+
+#[test]
+fn an_ended_stall_waits_for_its_loop_to_catch_up() {
+    let mut ledger = ledger();
+    let backlog = |count, ended_us| Backlog {
+        stall_at_ns: 1000 * US,
+        ended_at_ns: ended_us * US,
+        culprit: 1,
+        count,
+    };
+    let thread = |backlog, idle_us| {
+        let mut look = loop_thread(80_000, 0, None);
+        look.thread.backlog = backlog;
+        look.thread.waits.idle_at_ns = idle_us * US;
+        look
+    };
+    let end = stall_end(1000, 70_000, &Waits::default());
+    ledger.stalls.end(&end, &tag("AJ_1"));
+    let busy = [thread(backlog(2, 71_000), 900)];
+    assert!(ledger.stalls.settle(72_000 * US, &busy, false).is_empty());
+    assert_eq!(ledger.stalls.next_watch_ns(72_000 * US, &[]), 77_000 * US, "soon");
+    let slept = [thread(backlog(5, 71_000), 75_000)];
+    let settled = ledger.stalls.settle(77_000 * US, &slept, false);
+    let late = settled[0].stall.anatomy.late.as_ref().unwrap();
+    assert_eq!((late.count, late.total_ns()), (5, 5 * 70_000 * US));
+    // One that the programs have closed, one that another stall has taken over, and one that is not
+    // waited for any longer.
+    ledger.stalls.end(&end, &tag("AJ_1"));
+    let closed = [thread(backlog(3, 0), 900)];
+    assert_eq!(ledger.stalls.settle(72_000 * US, &closed, false).len(), 1);
+    ledger.stalls.end(&end, &tag("AJ_1"));
+    let of_another = [thread(Backlog { stall_at_ns: 73_000 * US, ..backlog(9, 90_000) }, 900)];
+    let settled = ledger.stalls.settle(92_000 * US, &of_another, false);
+    assert_eq!(settled[0].stall.anatomy.late.as_ref().unwrap().count, 0, "not those of another");
+    ledger.stalls.end(&end, &tag("AJ_1"));
+    assert_eq!(ledger.stalls.settle(72_000 * US, &busy, true).len(), 1);
+}
+
+#[test]
+fn looks_at_a_stall_come_at_the_threshold_at_ten_times_that_and_every_five_seconds() {
+    let mut ledger = ledger();
+    let mut looks = Vec::new();
+    for now_us in (0..12_000_000).step_by(10_000) {
+        let threads = [loop_thread(now_us, 0, Some((1, 0)))];
+        ledger.stalls.watch(now_us * US, &threads, |_| tag("AJ_1"));
+        let wanted = ledger.stalls.take_wanted(now_us * US, &threads);
+        looks.extend(wanted.iter().map(|_| now_us / 1000));
+    }
+    assert_eq!(looks, [50, 500, 5500, 10_500]);
 }
 
 #[test]
@@ -305,7 +384,7 @@ fn a_seeded_poll_is_a_lower_bound() {
     let mut thread = loop_thread(60_000, 0, None);
     thread.thread.polls = Polls::seed(&now, &[frame]);
     let passed = ledger.stalls.watch(60_000 * US, &[thread], |_| tag("AJ_1"));
-    assert!(passed[0].stall.is_lower_bound);
+    assert!(ledger.stalls.get(passed[0]).unwrap().stall.is_lower_bound);
     ledger.take(Fact::Found(vec![tag("AJ_1").key()]));
     let picture = ledger.picture(&look(60_000, vec![], vec![(1, counters("AJ_1", 0, 0))]), false);
     assert!(picture.sessions[0].duration_is_lower_bound);

@@ -14,7 +14,7 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, pairing::AtAttach};
+use super::{Now, Profiler, Vars, capture::StolenLog, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
@@ -127,6 +127,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         settings,
         target,
         vars: Vars::default(),
+        stolen: StolenLog::default(),
         seen: HashMap::new(),
         at_attach,
     };

@@ -5,6 +5,7 @@
 
 mod attach;
 mod candidate;
+mod capture;
 mod pairing;
 mod survey;
 mod vars;
@@ -22,13 +23,14 @@ use openrtc_common::{
 
 pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
+use capture::StolenLog;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
 
 use crate::{
     blocker::Blocker,
-    bpf::{Kernel, ProgramCost, Reaper},
+    bpf::{Kernel, ProgramCost, Reaper, Told},
     cpython::{Python, memory::RemoteAddr},
     model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
@@ -60,6 +62,7 @@ pub struct Profiler {
     settings: Settings,
     target: Target,
     vars: Vars,
+    stolen: StolenLog,
     /// What tasks' contexts held at the last census.
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
@@ -128,38 +131,43 @@ impl Profiler {
         Pairing::of(self.kernel.threads(), &self.at_attach)
     }
 
-    /// Takes in the events that wait: stalls that have ended.
-    pub fn drain(&mut self, now: Now) -> Vec<Stall> {
-        let mut ended = Vec::new();
-        while let Some(event) = self.kernel.next_event() {
-            match event.kind {
-                kind::STALL_END => {
-                    let tag = tag_of(&self.kernel, event.slot);
-                    let known = self.ledger.stalls.end(&event, &tag);
-                    self.name(&tag, event.slot);
-                    ended.push(self.ledger.blame(&known, now.monotonic_ns));
-                }
-                kind::SESSION => self.name(&tag_of(&self.kernel, event.slot), event.slot),
-                kind::THREAD => self.find_loops(),
-                _ => self.ledger.take(Fact::Lost("unknown_events", 1)),
+    /// Takes in the events that wait.
+    pub fn drain(&mut self, now: Now) {
+        while let Some(told) = self.kernel.next_event() {
+            match told {
+                Told::StallEnd(end) => self.end_stall(&end, now),
+                Told::Event(event) => match event.kind {
+                    kind::SESSION => self.name(&tag_of(&self.kernel, event.slot), event.slot),
+                    kind::THREAD => self.find_loops(),
+                    _ => self.ledger.take(Fact::Lost("unknown_events", 1)),
+                },
             }
         }
-        ended
     }
 
-    /// Looks for polls that have passed the threshold; says when to look next.
+    /// Looks for polls that have passed the threshold, and for stalls that are over and whose loops have
+    /// caught up; says when to look next.
     pub fn watch(&mut self, now: Now) -> (Vec<Stall>, u64) {
         let threads = self.thread_looks();
         let kernel = &self.kernel;
         let passed =
             self.ledger.stalls.watch(now.monotonic_ns, &threads, |slot| tag_of(kernel, slot));
-        let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
-        for known in &passed {
+        self.look_at_stalls(now, &threads);
+        let mut stalls = self.settle(now, &threads, false);
+        for stall_id in passed {
+            let Some(known) = self.ledger.stalls.get(stall_id).cloned() else { continue };
             self.name_type(&known.tag);
+            stalls.push(self.ledger.blame(&known, now.monotonic_ns));
         }
-        let stalls =
-            passed.iter().map(|known| self.ledger.blame(known, now.monotonic_ns)).collect();
-        (stalls, next_ns)
+        (stalls, self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads))
+    }
+
+    /// Takes in the events that wait, and waits for no loop to catch up: what is still to be told of
+    /// stalls that have ended.
+    pub fn last_stalls(&mut self, now: Now) -> Vec<Stall> {
+        self.drain(now);
+        let threads = self.thread_looks();
+        self.settle(now, &threads, true)
     }
 
     /// The picture now.

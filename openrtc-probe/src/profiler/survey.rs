@@ -14,6 +14,7 @@ use crate::{
 impl Profiler {
     /// Looks around. To be called now and then; a look costs a walk over all tasks.
     pub fn survey(&mut self, now: Now) {
+        self.stolen.read(now.monotonic_ns);
         self.find_loops();
         if self.tag_found() {
             self.census(now);

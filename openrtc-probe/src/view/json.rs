@@ -5,12 +5,16 @@
 //! - What a terminal must not get (`harmless::is_harmful`) is written as `\uXXXX`, so the text means
 //!   the same to a parser and is harmless to a reader.
 
+mod stall;
+
 use std::io;
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CompactFormatter, Formatter};
 
-use crate::model::{IdType, Session, Snapshot, Stall, Untagged, Usage, Worker};
+pub use stall::stall;
+
+use crate::model::{IdType, Session, Snapshot, Untagged, Usage, Worker};
 use crate::view::harmless::is_harmful;
 use crate::view::order::Order;
 use crate::view::units::{megabytes, millis, percent, rfc3339, seconds, thousandths};
@@ -38,30 +42,6 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
     )
 }
 
-/// One stall, without a newline.
-pub fn stall(stall: &Stall) -> String {
-    line(
-        &StallLine {
-            r#type: "stall",
-            stall_id: stall.stall_id,
-            session_id: stall.session_id.as_deref(),
-            agent_name: stall.agent_name.as_deref(),
-            tenant: stall.tenant.as_deref(),
-            started_at: rfc3339(stall.started_at_unix_ns),
-            ongoing: stall.ongoing,
-            duration_ms: millis(stall.duration_ns),
-            on_cpu_ms: millis(stall.on_cpu_ns),
-            off_cpu_ms: millis(stall.off_cpu_ns),
-            run_queue_ms: millis(stall.run_queue_ns),
-            duration_is_lower_bound: stall.is_lower_bound,
-            session_id_is_cut: stall.id_is_cut,
-            session_id_type: stall.session_id.as_ref().and(type_name(&stall.id_type)),
-            pid: stall.pid,
-        },
-        SESSION_BYTES,
-    )
-}
-
 #[derive(Serialize)]
 struct SnapshotLine<'a> {
     r#type: &'static str,
@@ -75,25 +55,6 @@ struct SnapshotLine<'a> {
     health: Health<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#final: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct StallLine<'a> {
-    r#type: &'static str,
-    stall_id: u64,
-    session_id: Option<&'a str>,
-    agent_name: Option<&'a str>,
-    tenant: Option<&'a str>,
-    started_at: Option<String>,
-    ongoing: bool,
-    duration_ms: f64,
-    on_cpu_ms: f64,
-    off_cpu_ms: f64,
-    run_queue_ms: f64,
-    duration_is_lower_bound: bool,
-    session_id_is_cut: bool,
-    session_id_type: Option<&'a str>,
-    pid: u32,
 }
 
 #[derive(Serialize)]
@@ -280,8 +241,9 @@ impl Formatter for Escaping {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Status;
-    use serde_json::Value;
+    use crate::model::{Anatomy, GilHolder, Process, Stall, Status};
+    use crate::view::samples;
+    use serde_json::{Value, json};
 
     const WORKER: &[&str] = &[
         "pid:number",
@@ -345,6 +307,21 @@ mod tests {
         "session_id_is_cut:bool",
         "session_id_type:string?",
         "pid:number",
+        "cause:string?",
+        "syscall:string?",
+        "causes_ms:object",
+        "stack:array",
+        "stack_complete:bool",
+        "native:string?",
+        "bystanders:number?",
+        "lost_session_ms:number?",
+        "bystander_ids:array",
+        "descriptor:string?",
+        "gil_held:bool?",
+        "gil_holder:object?",
+        "cpu_holder:object?",
+        "stolen_ms:number?",
+        "captures:array",
     ];
 
     fn full() -> Snapshot {
@@ -454,6 +431,35 @@ mod tests {
             let text = stall(&it);
             assert_schema(&text, "{", &parse(&text), STALL);
         }
+    }
+
+    #[test]
+    fn the_schema_of_a_stall_goes_down_to_its_frames() {
+        let mut anatomy = samples::anatomy(1, 2, 3);
+        anatomy.cpu_holder = Some(Process { pid: 7, name: Some("rustc".into()) });
+        anatomy.captures[0].gil_holder = Some(GilHolder { tid: 9, session_id: None });
+        let text = stall(&Stall { anatomy, ..Stall::default() });
+        let value = parse(&text);
+        assert_schema(&text, "{", &value, STALL);
+        let frame = ["function:string", "file:string", "line:number?", "user:bool"];
+        assert_schema(&text, "\"stack\":[{", &value["stack"][0], &frame);
+        let holder = ["pid:number", "name:string?"];
+        assert_schema(&text, "\"cpu_holder\":{", &value["cpu_holder"], &holder);
+        let look =
+            ["at_ms:number", "function:string?", "file:string?", "line:number?", "native:string?"];
+        assert_schema(&text, "\"captures\":[{", &value["captures"][0], &look);
+        assert_eq!(value["cause"], "run-queue");
+        assert_eq!(value["causes_ms"]["sleep"], 0.000_002);
+        assert!(value["gil_holder"].is_null(), "it did not wait for it");
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_stall_is_null_and_what_is_none_is_empty() {
+        let value = parse(&stall(&Stall { anatomy: Anatomy::default(), ..Stall::default() }));
+        for unknown in ["cause", "syscall", "native", "bystanders", "lost_session_ms", "gil_held"] {
+            assert!(value[unknown].is_null(), "{unknown}");
+        }
+        assert_eq!((&value["stack"], &value["stack_complete"]), (&json!([]), &json!(false)));
     }
 
     #[test]

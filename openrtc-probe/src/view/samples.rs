@@ -1,7 +1,8 @@
 //! Snapshots to draw in tests.
 
 use crate::model::{
-    Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker, merge,
+    Anatomy, Capture, Causes, Class, Frame, Health, IdType, Late, Session, Snapshot, Stack, Stall,
+    Status, Untagged, Usage, Worker, merge,
 };
 
 const MS: u64 = 1_000_000;
@@ -76,6 +77,34 @@ pub fn three() -> Snapshot {
     it
 }
 
+/// Of a stall that sleeps for the most part, at a line that is known.
+pub fn anatomy(cpu_ns: u64, sleep_ns: u64, run_queue_ns: u64) -> Anatomy {
+    const CLOCK_NANOSLEEP: u32 = 230;
+    let parts = [(Class::Cpu, cpu_ns), (Class::Sleep, sleep_ns), (Class::RunQueue, run_queue_ns)];
+    let frame = |function: &str, file: &str, line, is_user| Frame {
+        function: function.into(),
+        file: file.into(),
+        line: Some(line),
+        is_user,
+    };
+    let frames = vec![
+        frame("fetch_slots", "/srv/agents/booking.py", 42, true),
+        frame("Handle._run", "/usr/lib/python3.11/asyncio/events.py", 80, false),
+    ];
+    let capture = Capture {
+        at_ns: 55 * MS,
+        stack: Some(Stack { frames, is_complete: true }),
+        native: Some("clock_nanosleep (libc.so.6)".into()),
+        gil_held: Some(false),
+        ..Capture::default()
+    };
+    Anatomy {
+        causes: Causes::of_parts(&parts, Some((Class::Sleep, CLOCK_NANOSLEEP))),
+        captures: vec![capture],
+        ..Anatomy::default()
+    }
+}
+
 /// One that goes on, one that ended, and one untagged that was there before us.
 fn stalls() -> Vec<Stall> {
     let ended = Stall {
@@ -88,6 +117,15 @@ fn stalls() -> Vec<Stall> {
         on_cpu_ns: 2_300_000,
         off_cpu_ns: 122_600_000,
         run_queue_ns: 1_200_000,
+        anatomy: Anatomy {
+            late: Some(Late {
+                count: 31,
+                each_ns: 103_225_807,
+                session_ids: vec!["AJ_1".into(), "AJ_2".into()],
+            }),
+            stolen_ns: Some(0),
+            ..anatomy(2_300_000, 122_600_000, 1_200_000)
+        },
         ..Stall::default()
     };
     let ongoing = Stall {
@@ -98,6 +136,7 @@ fn stalls() -> Vec<Stall> {
         on_cpu_ns: MS,
         off_cpu_ns: 70 * MS,
         run_queue_ns: 0,
+        anatomy: anatomy(MS, 70 * MS, 0),
         ..ended.clone()
     };
     let first = Stall {
@@ -106,6 +145,7 @@ fn stalls() -> Vec<Stall> {
         agent_name: None,
         tenant: None,
         is_lower_bound: true,
+        anatomy: Anatomy::default(),
         started_at_unix_ns: AT - i128::from(41 * S),
         ..ended.clone()
     };

@@ -153,6 +153,12 @@ pub fn rfc3339(unix_ns: i128) -> Option<String> {
     jiff::Timestamp::from_nanosecond(unix_ns).ok().map(|at| format!("{at:.6}"))
 }
 
+/// A length of time in a few characters: whole milliseconds, from a second on tenths of it.
+pub fn rough_time(ns: u64) -> String {
+    let ms = ns.saturating_add(NS_PER_MS / 2) / NS_PER_MS;
+    if ms < 1000 { format!("{ms}ms") } else { format!("{:.1}s", ms as f64 / 1000.0) }
+}
+
 /// A stall's times in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitMs {

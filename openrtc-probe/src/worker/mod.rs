@@ -7,6 +7,7 @@
 mod binary;
 mod callers;
 mod container;
+mod descriptor;
 mod family;
 mod flow;
 mod image;
@@ -38,6 +39,7 @@ use self::image::Image;
 
 pub use self::{
     binary::{ElfAddr, FileOffset},
+    descriptor::process_name,
     family::{descendants, is_listed, python_below},
     interpreter::{Identity, Interpreter, Loops},
     register::Register,

@@ -162,7 +162,7 @@ pub const ROOMS: &[Room] = &[
         rooms: &["blocker", "bpf", "cpython", "host", "model", "profiler", "worker"],
         ..ROOM
     },
-    Room { path: "model", crates: &["openrtc_common"], without: IO, ..ROOM },
+    Room { path: "model", crates: &["openrtc_common", "syscalls"], without: IO, ..ROOM },
     Room {
         path: "view",
         crates: &["anyhow", "jiff", "thiserror", "unicode_segmentation", "unicode_width"],
