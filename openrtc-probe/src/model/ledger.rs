@@ -147,15 +147,15 @@ impl Ledger {
         }
     }
 
-    /// Says who had to wait for a stall.
-    pub fn name_bystanders(&mut self, stall_id: u64, tags: &[TagText]) {
-        let mut ids: Vec<String> = tags.iter().map(|tag| id_of(tag, &self.types).0).collect();
-        ids.sort_unstable();
-        if let Some(late) =
-            self.stalls.get_mut(stall_id).and_then(|stall| stall.anatomy.late.as_mut())
-        {
-            late.session_ids = ids;
+    /// Lists a stall that is over, with those that had to wait for it.
+    pub fn list(&mut self, mut known: Known, bystanders: &[TagText], now_ns: u64) -> Stall {
+        if let Some(late) = &mut known.stall.anatomy.late {
+            late.session_ids = bystanders.iter().map(|tag| id_of(tag, &self.types).0).collect();
+            late.session_ids.sort_unstable();
         }
+        let stall = self.blame(&known, now_ns);
+        self.stalls.list(known);
+        stall
     }
 
     /// Whether an event loop was seen.

@@ -3,6 +3,7 @@
 mod anatomy;
 mod cause;
 mod entry;
+mod fold;
 mod ledger;
 mod look;
 mod merge;
@@ -19,6 +20,8 @@ pub use cause::{Causes, Class, GilPlaces, class_of_wait};
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
 pub use merge::merge;
-pub use snapshot::{Health, IdType, Session, Snapshot, Stall, Status, Untagged, Usage, Worker};
+pub use snapshot::{
+    Health, IdType, Repeats, Session, Snapshot, Stall, Status, Untagged, Usage, Worker,
+};
 pub use stalls::{Known, StallIds, Stalls, Wanted};
 pub use syscalls::{Subject, class_of};

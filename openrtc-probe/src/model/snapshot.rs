@@ -228,6 +228,21 @@ pub struct Stall {
     pub run_queue_ns: u64,
     /// Why, on what, at which line, and who had to wait.
     pub anatomy: Anatomy,
+    /// In a list: how often it came again within a minute, this one being the worst.
+    pub repeats: Repeats,
+}
+
+/// The same stall several times: of the same session, for the same cause, at the same line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// How often, the first included; 0 of one that is not (yet) in a list.
+    pub count: u32,
+    /// How long all took together.
+    pub total_ns: u64,
+    /// When the first began, nanoseconds since the Unix epoch.
+    pub first_unix_ns: i128,
+    /// When the last began.
+    pub last_unix_ns: i128,
 }
 
 /// What we know that we missed.

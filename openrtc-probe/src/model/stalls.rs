@@ -1,11 +1,8 @@
 //! Which polls stall: found while they run, settled when they end.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use openrtc_common::{
@@ -20,12 +17,11 @@ use openrtc_common::{
 use super::{
     anatomy::{Anatomy, Capture, Late},
     cause::{Causes, GilPlaces},
+    fold::Folded,
     look::ThreadLook,
     snapshot::Stall,
 };
 
-/// Ended stalls that are kept for display.
-const KEPT: usize = 50;
 /// A check may come this much after a poll passed the threshold. The promise is 20 ms; what is
 /// left is for the daemon to be scheduled.
 const SLACK_NS: u64 = 5_000_000;
@@ -106,8 +102,8 @@ pub struct Stalls {
     gil: Vec<std::ops::Range<u64>>,
     ongoing: Vec<Known>,
     settling: Vec<Settling>,
-    ended: VecDeque<Known>,
-    /// How many there were: of those that ended only the last are kept.
+    ended: Folded,
+    /// How many there were.
     pub count: u64,
     /// Ends that were never delivered.
     pub lost_ends: u64,
@@ -124,7 +120,7 @@ impl Stalls {
             gil: Vec::new(),
             ongoing: Vec::new(),
             settling: Vec::new(),
-            ended: VecDeque::new(),
+            ended: Folded::default(),
             count: 0,
             lost_ends: 0,
         }
@@ -219,8 +215,8 @@ impl Stalls {
         stall_id
     }
 
-    /// The stalls that are over and whose loops have caught up, or are not waited for any longer:
-    /// with `all` none is.
+    /// Takes the stalls that are over and whose loops have caught up, or are not waited for any longer:
+    /// with `all` none is. They go to [`Self::list`].
     pub fn settle(&mut self, now_ns: u64, threads: &[ThreadLook], all: bool) -> Vec<Known> {
         let mut settled = Vec::new();
         let mut waiting = Vec::new();
@@ -240,12 +236,15 @@ impl Stalls {
             let each_ns = it.known.stall.duration_ns;
             let late = Late { count: it.late, each_ns, session_ids: Vec::new() };
             it.known.stall.anatomy.late = Some(late);
-            self.ended.push_front(it.known.clone());
             settled.push(it.known);
         }
         self.settling = waiting;
-        self.ended.truncate(KEPT);
         settled
+    }
+
+    /// Lists a stall that is over, and of which nothing more is to be found out.
+    pub fn list(&mut self, known: Known) {
+        self.ended.add(known);
     }
 
     fn next_id(&mut self) -> u64 {
@@ -271,7 +270,7 @@ impl Stalls {
     /// Ongoing stalls, then ended ones, newest first.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
         let settling = self.settling.iter().rev().map(|it| &it.known);
-        self.ongoing.iter().rev().chain(settling).chain(&self.ended)
+        self.ongoing.iter().rev().chain(settling).chain(self.ended.iter())
     }
 
     /// Ongoing ones.
@@ -287,7 +286,7 @@ impl Stalls {
     /// The same, to add what is found out of it.
     pub fn get_mut(&mut self, stall_id: u64) -> Option<&mut Stall> {
         let settling = self.settling.iter_mut().map(|it| &mut it.known);
-        let mut all = self.ongoing.iter_mut().chain(settling).chain(&mut self.ended);
+        let mut all = self.ongoing.iter_mut().chain(settling).chain(self.ended.iter_mut());
         all.find(|known| known.stall.stall_id == stall_id).map(|known| &mut known.stall)
     }
 

@@ -180,14 +180,14 @@ fn a_stall_is_reported_while_it_runs_and_once_when_it_ends() {
     assert!(stall.ongoing && stall.session_id.as_deref() == Some("AJ_1"));
     assert!(ledger.stalls.watch(60_000 * US, &stalled(60_000), tags).is_empty(), "once");
     ledger.stalls.end(&stall_end(1000, 70_000, &Waits::default()), &tag("AJ_1"));
-    let ended = ledger.stalls.settle(71_001 * US, &[loop_thread(71_001, 0, None)], false);
-    let ended = &ended[0].stall;
+    let known = ledger.stalls.settle(71_001 * US, &[loop_thread(71_001, 0, None)], false).remove(0);
+    let ended = ledger.list(known, &[], 71_001 * US);
     assert_eq!((ended.stall_id, ended.ongoing, ended.duration_ns), (1, false, 70_000 * US));
     let sessions = vec![(1, counters("AJ_1", 1, 1))];
     let slow = ledger.picture(&look(72_000, vec![], sessions.clone()), false);
     assert_eq!(slow.sessions[0].status, Status::Slow);
     assert_eq!(slow.stalls.len(), 1);
-    let later = ledger.picture(&look(5_052_000, vec![], sessions), false);
+    let later = ledger.picture(&look(5_072_000, vec![], sessions), false);
     assert_eq!(later.sessions[0].status, Status::Active, "five seconds later");
 }
 
@@ -260,6 +260,34 @@ fn an_ended_stall_waits_for_its_loop_to_catch_up() {
     assert_eq!(settled[0].stall.anatomy.late.as_ref().unwrap().count, 0, "not those of another");
     ledger.stalls.end(&end, &tag("AJ_1"));
     assert_eq!(ledger.stalls.settle(72_000 * US, &busy, true).len(), 1);
+}
+
+#[test]
+fn the_same_stall_within_a_minute_is_one_entry_that_shows_the_worst() {
+    const S: u64 = 1_000_000;
+    let mut ledger = ledger();
+    let mut end = |from_us, wall_us, line| {
+        ledger.stalls.end(&stall_end(from_us, wall_us, &Waits::default()), &tag("AJ_1"));
+        let mut known = ledger.stalls.settle(0, &[], true).remove(0);
+        let frame = anatomy::Frame { line: Some(line), is_user: true, ..Default::default() };
+        let stack = Some(Stack { frames: vec![frame], is_complete: true });
+        known.stall.anatomy.add(Capture { stack, ..Capture::default() });
+        ledger.list(known, &[], 0);
+        let known = ledger.stalls.iter();
+        let told = known.map(|it| (it.stall.repeats.count, it.stall.duration_ns / US / 1000));
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(end(S, 70_000, 42), [(1, 70)]);
+    assert_eq!(end(2 * S, 90_000, 42), [(2, 90)]);
+    assert_eq!(end(3 * S, 60_000, 42), [(3, 90)]);
+    assert_eq!(end(4 * S, 60_000, 43), [(1, 60), (3, 90)], "another line");
+    assert_eq!(end(60 * S, 60_000, 42), [(4, 90), (1, 60)], "the last one first");
+    assert_eq!(end(61 * S, 80_000, 42), [(1, 80), (4, 90), (1, 60)], "a minute is over");
+    let entry = ledger.stalls.iter().nth(1).unwrap().stall.repeats;
+    assert_eq!(
+        (entry.total_ns, entry.last_unix_ns - entry.first_unix_ns),
+        (280_000 * US, 59 * i128::from(S * US))
+    );
 }
 
 #[test]

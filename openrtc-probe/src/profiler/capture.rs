@@ -83,13 +83,9 @@ impl Profiler {
         let settled = self.ledger.stalls.settle(now.monotonic_ns, threads, all);
         let mut stalls = Vec::with_capacity(settled.len());
         for known in settled {
-            let stall_id = known.stall.stall_id;
             let count = known.stall.anatomy.late.as_ref().map_or(0, |late| late.count);
-            let tags = if count > 0 { self.late_behind(known.started_at_ns()) } else { Vec::new() };
-            self.ledger.name_bystanders(stall_id, &tags);
-            if let Some(known) = self.ledger.stalls.get(stall_id).cloned() {
-                stalls.push(self.ledger.blame(&known, now.monotonic_ns));
-            }
+            let late = if count > 0 { self.late_behind(known.started_at_ns()) } else { Vec::new() };
+            stalls.push(self.ledger.list(known, &late, now.monotonic_ns));
         }
         stalls
     }

@@ -3,8 +3,9 @@
 use crate::{
     model::Snapshot,
     view::{
-        columns::{Align, Cell, Column, SESSIONS, STALLS, memory},
+        columns::{Align, Cell, Column, SESSIONS, memory},
         order::Sort,
+        stalls_table::STALLS,
         units::Number,
     },
 };
@@ -24,7 +25,7 @@ const PID: Column = Column {
     value: |row| row.pid().map_or(Cell::Nothing, |pid| Cell::Number(Number::count(pid.into()))),
 };
 static PID_OF_SESSION: Column = PID;
-static PID_OF_STALL: Column = Column { rank: 7, ..PID };
+static PID_OF_STALL: Column = Column { rank: 5, ..PID };
 
 /// In place of `MEM~` where some processes run one session each: the mark is the cell's.
 static MEM: Column = Column {

@@ -279,7 +279,7 @@ mod tests {
                 columns_of::sessions(&fleet),
                 "# session pid agent tenant dur(s) CPU% MEM stalls status",
             ),
-            (columns_of::stalls(&fleet), "stalls session pid wall(ms) on-cpu off-cpu runq agent"),
+            (columns_of::stalls(&fleet), "stalls session pid n wall(ms) cause at"),
         ] {
             let grid = Grid::fit(&table, 80, 9);
             let titles: Vec<_> = grid.titles().map(|(column, _)| column.title).collect();

@@ -74,12 +74,12 @@ fn place(anatomy: &Anatomy) -> String {
     let Some(frame) = stack.user().or(stack.frames.first()) else { return String::new() };
     let function = harmless::value(&frame.function, |_| false);
     let is_partial = if stack.is_complete { "" } else { " stack=partial" };
-    format!(" at {} in {function}{is_partial}", file_and_line(frame))
+    format!(" at {} in {function}{is_partial}", file_and_line(frame, FOLDERS))
 }
 
-/// The end of a path and the line in it: `agents/booking.py:42`.
-pub fn file_and_line(frame: &Frame) -> String {
-    let parts: Vec<&str> = frame.file.rsplitn(FOLDERS + 2, '/').take(FOLDERS + 1).collect();
+/// The end of a path, with so many folders, and the line in it: `agents/booking.py:42`.
+pub fn file_and_line(frame: &Frame, folders: usize) -> String {
+    let parts: Vec<&str> = frame.file.rsplitn(folders + 2, '/').take(folders + 1).collect();
     let parts: Vec<&str> = parts.into_iter().rev().filter(|part| !part.is_empty()).collect();
     let file = parts.join("/");
     let file = harmless::value(&file, |_| false);
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_place_is_short_and_harmless() {
         let at = |file: &str, line| {
-            file_and_line(&Frame { file: file.into(), line, ..Frame::default() })
+            file_and_line(&Frame { file: file.into(), line, ..Frame::default() }, FOLDERS)
         };
         assert_eq!(at("/srv/app/agents/booking.py", Some(42)), "agents/booking.py:42");
         assert_eq!(at("booking.py", None), "booking.py:?");

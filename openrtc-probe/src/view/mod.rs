@@ -19,5 +19,6 @@ pub mod order;
 #[cfg(test)]
 mod samples;
 mod stalls;
+mod stalls_table;
 pub mod top;
 mod units;
