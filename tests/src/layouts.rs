@@ -1,5 +1,7 @@
 //! Rows of the table of layouts, found anew in a live interpreter (`tests/fixtures/layout.py`).
 
+mod stack;
+
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -37,28 +39,65 @@ pub fn row_of(layout: &Layout) -> Option<&'static Layout> {
 
 /// The lines of `found` that `known` has not, as the source writes them.
 pub fn differences(found: &Layout, known: &Layout) -> Vec<String> {
-    let (found, known) = (row(found), row(known));
-    let known: Vec<_> = known.lines().collect();
-    let differs = |line: &&str| !known.contains(line) && !line.contains("source:");
-    found.lines().filter(differs).map(|line| line.trim().to_owned()).collect()
+    let (found, known) = (fields(&row(found)), fields(&row(known)));
+    let differs = |field: &String| !known.contains(field) && !field.starts_with("source:");
+    found.into_iter().filter(differs).collect()
+}
+
+/// The lines of a row, each behind the names of what it is in.
+fn fields(row: &str) -> Vec<String> {
+    let mut within: Vec<&str> = Vec::new();
+    let mut fields = Vec::new();
+    for line in row.lines().map(str::trim) {
+        if line.ends_with(['{', '(', '[']) {
+            // The row itself has no name.
+            within.push(line.split_once(':').map_or("", |(name, _)| name));
+        }
+        match line.chars().next() {
+            Some('}' | ')' | ']') => drop(within.pop()),
+            _ if line.ends_with(['{', '(', '[']) => fields.push(line.to_owned()),
+            _ => {
+                let names = within.iter().copied().filter(|name| !name.is_empty());
+                fields.push(names.chain([line]).collect::<Vec<_>>().join("."));
+            }
+        }
+    }
+    fields
 }
 
 /// A layout as a row of the table, but for line breaks and the published words.
 pub fn row(layout: &Layout) -> String {
     let bare = Layout { runtime_debug: &[], asyncio_debug: &[], ..layout.clone() };
-    let prefixes = [
-        ("thread_id: ", "ThreadId::"),
-        ("running_loop: ", "RunningLoop::"),
-        ("tasks: ", "Tasks::"),
-        ("keys: ", "Keys::"),
-        ("values: ", "Values::"),
-        ("_debug: ", "&"),
-    ];
-    let text = format!("{bare:#?},");
-    prefixes
-        .iter()
-        .fold(text, |text, (name, prefix)| text.replace(name, &format!("{name}{prefix}")))
+    let written = |line: &str| {
+        let name = line.trim_start().split_once(": ").map(|(name, _)| name);
+        match PREFIXES.iter().find(|(known, _)| Some(*known) == name) {
+            Some((name, prefix)) => {
+                line.replacen(&format!("{name}: "), &format!("{name}: {prefix}"), 1)
+            }
+            None => line.to_owned(),
+        }
+    };
+    let lines: Vec<_> = format!("{bare:#?},").lines().map(written).collect();
+    lines.join("\n")
 }
+
+/// What the source has before the value of a field, and its `Debug` has not.
+const PREFIXES: &[(&str, &str)] = &[
+    ("thread_id", "ThreadId::"),
+    ("running_loop", "RunningLoop::"),
+    ("tasks", "Tasks::"),
+    ("keys", "Keys::"),
+    ("values", "Values::"),
+    ("current", "CurrentFrame::"),
+    ("instruction", "Instruction::"),
+    ("lines", "LineTable::"),
+    ("frame", "CoroutineFrame::"),
+    ("awaiting", "Awaiting::"),
+    ("stack", "StackEnd::"),
+    ("state", "GilState::"),
+    ("runtime_debug", "&"),
+    ("asyncio_debug", "&"),
+];
 
 /// What is a constant for us must be so there.
 fn same_in_all_rows(found: &Value) -> Result<()> {
@@ -71,12 +110,15 @@ fn same_in_all_rows(found: &Value) -> Result<()> {
         ("module_dict", common::MODULE_DICT),
         ("weakref_object", common::WEAKREF_OBJECT),
         ("token_old_value", common::TOKEN_OLD_VALUE),
+        ("bytes_size", common::BYTES_SIZE),
+        ("bytes_data", common::BYTES_DATA),
+        ("future_state", number(found, "task_state")?),
     ];
     for (name, bytes) in known {
         let there = number(found, name)?;
         ensure!(there == bytes, "{name} is {there} there, and {bytes} for us in every version");
     }
-    Ok(())
+    stack::same_in_all_rows(found)
 }
 
 fn layout_of(found: &Value) -> Result<Layout> {
@@ -102,6 +144,8 @@ fn layout_of(found: &Value) -> Result<Layout> {
         task_state: number(found, "task_state")?,
         task_name: number(found, "task_name")?,
         task_context: number(found, "task_context")?,
+        task_coro: number(found, "task_coro")?,
+        task_fut_waiter: number(found, "task_fut_waiter")?,
         tasks: tasks(&found["tasks"])?,
         module_bytes: number(found, "module_bytes")?,
         str_bytes: number(found, "str_bytes")?,
@@ -111,6 +155,10 @@ fn layout_of(found: &Value) -> Result<Layout> {
         values: values(&found["values"])?,
         first_value: number(found, "first_value")?,
         type_cached_keys: number(found, "type_cached_keys")?,
+        frames: stack::frames(&found["frames"]).context("reading its frames")?,
+        code: stack::code(&found["code"]).context("reading its code objects")?,
+        coroutines: stack::coroutines(&found["coroutines"]).context("reading its coroutines")?,
+        gil: stack::gil(&found["gil"]).context("reading its GIL")?,
         runtime_debug: row.map_or(&[], |row| row.runtime_debug),
         asyncio_debug: row.map_or(&[], |row| row.asyncio_debug),
     })
@@ -172,13 +220,22 @@ fn values(found: &Value) -> Result<Values> {
 
 #[cfg(test)]
 mod tests {
+    use openrtc_probe::cpython::layout::{Code, Gil, GilState};
+
     use super::*;
 
     #[test]
     fn a_row_is_written_as_the_table_has_it() {
         let known = LAYOUTS.last().unwrap();
         let text = row(known);
-        for part in ["thread_id: ThreadId::Native {", "keys: Keys::Log2,", "runtime_debug: &[],"] {
+        let parts = [
+            "thread_id: ThreadId::Native {",
+            "keys: Keys::Log2,",
+            " task_state: 104,",
+            " state: GilState::Pointed {",
+            "runtime_debug: &[],",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part} in {text}");
         }
     }
@@ -189,5 +246,12 @@ mod tests {
         assert!(differences(known, known).is_empty());
         let moved = Layout { interp_next: 99, source: "elsewhere", ..known.clone() };
         assert_eq!(differences(&moved, known), ["interp_next: 99,"]);
+        let code = Code { name: known.code.filename, qualname: None, ..known.code };
+        let moved = Layout { code, ..known.clone() };
+        assert_eq!(differences(&moved, known), ["code.name: 112,", "code.qualname: None,"]);
+        let gil = Gil { state: GilState::InRuntime { at: 8 }, ..known.gil };
+        let moved = Layout { gil, ..known.clone() };
+        let expected = ["state: GilState::InRuntime {", "gil.state.at: 8,"];
+        assert_eq!(differences(&moved, known), expected);
     }
 }

@@ -4,7 +4,10 @@ use openrtc_common::{config::PyLayout, hamt::NodeTypes};
 
 use super::{
     Addresses,
-    layout::{Keys, Layout, RunningLoop, Tasks, ThreadId, Values},
+    layout::{
+        Awaiting, Code, CoroutineFrame, Coroutines, CurrentFrame, Frames, Gil, GilState,
+        Instruction, Keys, Layout, LineTable, RunningLoop, StackEnd, Tasks, ThreadId, Values,
+    },
     memory::{RemoteAddr, image::Image},
     object::Objects,
 };
@@ -20,6 +23,10 @@ pub const NONE: u64 = 0x700;
 pub const BITMAP: u64 = 0x800;
 pub const ARRAY: u64 = 0x900;
 pub const COLLISION: u64 = 0xa00;
+pub const CODE: u64 = 0xd00;
+pub const COROUTINE: u64 = 0xe00;
+pub const GENERATOR: u64 = 0xf00;
+pub const ASYNC_GENERATOR: u64 = 0x1000;
 pub const RUNTIME: u64 = 0xb000;
 
 /// A layout as a test wants it; offsets are small so that images stay small.
@@ -41,6 +48,8 @@ pub static LAYOUT: Layout = Layout {
     task_state: 16,
     task_name: 16,
     task_context: 24,
+    task_coro: 32,
+    task_fut_waiter: 40,
     tasks: Tasks::Sets(&["_scheduled_tasks"]),
     module_bytes: 56,
     str_bytes: 64,
@@ -50,6 +59,30 @@ pub static LAYOUT: Layout = Layout {
     values: Values::Tagged,
     first_value: 0,
     type_cached_keys: 880,
+    frames: Frames {
+        bytes: 80,
+        current: CurrentFrame::InThread { at: 48 },
+        code: 0,
+        previous: 8,
+        instruction: Instruction::Pointer { at: 56, bytecode: 72 },
+        owner: Some(70),
+    },
+    code: Code {
+        bytes: 72,
+        filename: 16,
+        name: 24,
+        qualname: Some(32),
+        first_line: 40,
+        lines: LineTable::Locations { at: 48 },
+    },
+    coroutines: Coroutines {
+        bytes: 112,
+        frame: CoroutineFrame::Embedded { at: 32 },
+        awaiting: Awaiting::InCoroutine { at: 24, value: -1 },
+        stack: StackEnd::Index { locals: 72, at: 64 },
+        awaited: 1,
+    },
+    gil: Gil { state: GilState::Pointed { at: 24 }, holder: 8, locked: 16 },
     runtime_debug: &[],
     asyncio_debug: &[],
 };
@@ -77,6 +110,10 @@ impl World {
             context_type: RemoteAddr(CONTEXT),
             context_var_type: RemoteAddr(VAR),
             context_token_type: RemoteAddr(0),
+            code_type: RemoteAddr(CODE),
+            coroutine_type: RemoteAddr(COROUTINE),
+            generator_type: RemoteAddr(GENERATOR),
+            async_generator_type: RemoteAddr(ASYNC_GENERATOR),
             nodes,
         };
         let shared = super::shared_layout(&LAYOUT, &addresses);

@@ -70,6 +70,14 @@ pub struct Addresses {
     pub context_var_type: RemoteAddr,
     /// `PyContextToken_Type`.
     pub context_token_type: RemoteAddr,
+    /// `PyCode_Type`.
+    pub code_type: RemoteAddr,
+    /// `PyCoro_Type`.
+    pub coroutine_type: RemoteAddr,
+    /// `PyGen_Type`.
+    pub generator_type: RemoteAddr,
+    /// `PyAsyncGen_Type`.
+    pub async_generator_type: RemoteAddr,
     /// The three node types of the HAMT.
     pub nodes: NodeTypes,
 }

@@ -228,6 +228,8 @@ fn valid_world(threads: impl FnOnce(&mut World) -> Vec<[u64; 4]>) -> World {
         common::DICT_BYTES,
         common::SET_BYTES,
         LAYOUT.module_bytes,
+        LAYOUT.code.bytes,
+        LAYOUT.coroutines.bytes,
     ];
     world.addresses.context_token_type = RemoteAddr(0xc00);
     let at = world.addresses;
@@ -239,6 +241,8 @@ fn valid_world(threads: impl FnOnce(&mut World) -> Vec<[u64; 4]>) -> World {
         at.dict_type,
         at.set_type,
         at.module_type,
+        at.code_type,
+        at.coroutine_type,
     ];
     for (ty, bytes) in types.into_iter().zip(sizes) {
         world.image.words(ty.0 + common::TYPE_BASICSIZE, &[bytes]);

@@ -7,7 +7,10 @@
 //! compiler of that very build, so they are right where a row is of another patch level. Which word is
 //! which is told by the row, because that changes between versions too.
 
-use super::{Layout, RunningLoop, Tasks, ThreadId};
+use super::{
+    Awaiting, CoroutineFrame, CurrentFrame, GilState, Instruction, Layout, LineTable, RunningLoop,
+    StackEnd, Tasks, ThreadId,
+};
 use crate::cpython::memory::{ReadMemory, RemoteAddr};
 
 /// What `_Py_DebugOffsets` begins with.
@@ -22,6 +25,8 @@ const MAX_OFFSET: u64 = 1 << 20;
 pub struct Field {
     /// Its index in words.
     pub word: u64,
+    /// The word that tells where the struct begins that the field is in, where that is in another.
+    pub within: Option<u64>,
     /// What it tells.
     pub what: What,
 }
@@ -55,6 +60,46 @@ pub enum What {
     ThreadLoop,
     /// [`Tasks::Lists::of_thread`].
     ThreadTasks,
+    /// [`Layout::task_coro`].
+    TaskCoro,
+    /// [`CurrentFrame::InThread`].
+    ThreadFrame,
+    /// [`super::Frames::bytes`].
+    FrameBytes,
+    /// [`super::Frames::previous`].
+    FramePrevious,
+    /// [`super::Frames::code`].
+    FrameCode,
+    /// [`Instruction::Pointer`].
+    FrameInstruction,
+    /// [`StackEnd::Index::locals`].
+    FrameLocals,
+    /// [`super::Frames::owner`].
+    FrameOwner,
+    /// [`StackEnd::Pointer`].
+    FrameStack,
+    /// [`super::Code::filename`].
+    CodeFilename,
+    /// [`super::Code::name`].
+    CodeName,
+    /// [`super::Code::qualname`].
+    CodeQualname,
+    /// [`LineTable::Locations`].
+    CodeLines,
+    /// [`super::Code::first_line`].
+    CodeFirstLine,
+    /// [`Instruction::Pointer::bytecode`], which is [`super::Code::bytes`] too.
+    CodeBytecode,
+    /// [`CoroutineFrame::Embedded`].
+    CoroutineFrame,
+    /// [`Awaiting::InCoroutine`].
+    CoroutineState,
+    /// [`GilState::Pointed`].
+    GilState,
+    /// [`super::Gil::locked`].
+    GilLocked,
+    /// [`super::Gil::holder`].
+    GilHolder,
 }
 
 /// Where an interpreter publishes its offsets.
@@ -85,13 +130,21 @@ impl Published {
         let asyncio = self.asyncio.map(|table| (table, row.asyncio_debug));
         for (table, fields) in runtime.into_iter().chain(asyncio) {
             for field in fields {
-                match memory.read(table.plus(8 * field.word)) {
-                    Ok(bytes) if bytes < MAX_OFFSET => layout.put(field.what, bytes),
-                    _ => {}
+                if let Some(bytes) = field.read(table, memory) {
+                    layout.put(field.what, bytes);
                 }
             }
         }
         layout
+    }
+}
+
+impl Field {
+    /// What the table says, if it can be an offset.
+    fn read(self, table: RemoteAddr, memory: &impl ReadMemory) -> Option<u64> {
+        let word = |index| memory.read::<u64>(table.plus(8 * index)).ok();
+        let start = self.within.map_or(Some(0), word)?;
+        word(self.word)?.checked_sub(start).filter(|bytes| *bytes < MAX_OFFSET)
     }
 }
 
@@ -108,7 +161,53 @@ impl Layout {
             What::TaskBytes => self.task_bytes = bytes,
             What::TaskName => self.task_name = bytes,
             What::ThreadLoop => self.running_loop = RunningLoop::InThread { at: bytes },
+            What::TaskCoro => self.task_coro = bytes,
             What::TaskNode | What::InterpTasks | What::ThreadTasks => self.put_list(what, bytes),
+            What::GilState => self.gil.state = GilState::Pointed { at: bytes },
+            What::GilLocked => self.gil.locked = bytes,
+            What::GilHolder => self.gil.holder = bytes,
+            _ => self.put_frames(what, bytes),
+        }
+    }
+
+    fn put_frames(&mut self, what: What, bytes: u64) {
+        let Self { frames, coroutines, .. } = self;
+        match what {
+            What::ThreadFrame => frames.current = CurrentFrame::InThread { at: bytes },
+            What::FrameBytes => frames.bytes = bytes,
+            What::FramePrevious => frames.previous = bytes,
+            What::FrameCode => frames.code = bytes,
+            What::FrameOwner => frames.owner = Some(bytes),
+            What::FrameStack => coroutines.stack = StackEnd::Pointer { at: bytes },
+            What::CoroutineFrame => coroutines.frame = CoroutineFrame::Embedded { at: bytes },
+            What::FrameLocals => {
+                if let StackEnd::Index { locals, .. } = &mut coroutines.stack {
+                    *locals = bytes;
+                }
+            }
+            What::CoroutineState => {
+                if let Awaiting::InCoroutine { at, .. } = &mut coroutines.awaiting {
+                    *at = bytes;
+                }
+            }
+            _ => self.put_code(what, bytes),
+        }
+    }
+
+    fn put_code(&mut self, what: What, bytes: u64) {
+        let Self { frames, code, .. } = self;
+        match (what, &mut frames.instruction) {
+            (What::CodeFilename, _) => code.filename = bytes,
+            (What::CodeName, _) => code.name = bytes,
+            (What::CodeQualname, _) => code.qualname = Some(bytes),
+            (What::CodeLines, _) => code.lines = LineTable::Locations { at: bytes },
+            (What::CodeFirstLine, _) => code.first_line = bytes,
+            (What::FrameInstruction, Instruction::Pointer { at, .. }) => *at = bytes,
+            (What::CodeBytecode, Instruction::Pointer { bytecode, .. }) => {
+                *bytecode = bytes;
+                code.bytes = bytes;
+            }
+            _ => {}
         }
     }
 

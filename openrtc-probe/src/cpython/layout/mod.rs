@@ -4,6 +4,7 @@
 //! some of its offsets itself ([`Published`]): where it does, what it says stands, not the row.
 
 mod debug;
+mod stack;
 mod table;
 mod validate;
 
@@ -12,6 +13,10 @@ use std::fmt;
 use crate::{blocker::Blocker, cpython::memory::ReadMemory};
 
 pub use debug::Published;
+pub use stack::{
+    Awaiting, Code, CoroutineFrame, Coroutines, CurrentFrame, Frames, Gil, GilState, Instruction,
+    LineTable, StackEnd,
+};
 pub use table::LAYOUTS;
 pub use validate::validate;
 
@@ -48,12 +53,16 @@ pub struct Layout {
     pub running_loop: RunningLoop,
     /// `sizeof(TaskObj)`.
     pub task_bytes: u64,
-    /// `TaskObj.task_state`, 0 while pending.
+    /// `TaskObj.task_state`, 0 while pending; `FutureObj.fut_state` is the same.
     pub task_state: u64,
     /// `TaskObj.task_name`: a `str`, or the number of a task without a name of its own (from 3.12).
     pub task_name: u64,
     /// `TaskObj.task_context`.
     pub task_context: u64,
+    /// `TaskObj.task_coro`; it may be null once the task is done.
+    pub task_coro: u64,
+    /// `TaskObj.task_fut_waiter`: the future that the task waits for, or null.
+    pub task_fut_waiter: u64,
     /// Where all tasks are found.
     pub tasks: Tasks,
     /// `sizeof(PyModuleObject)`.
@@ -72,6 +81,14 @@ pub struct Layout {
     pub first_value: u64,
     /// `PyHeapTypeObject.ht_cached_keys`; not read with [`Values::InDict`].
     pub type_cached_keys: u64,
+    /// A thread's frames.
+    pub frames: Frames,
+    /// What a frame runs.
+    pub code: Code,
+    /// Coroutines and generators.
+    pub coroutines: Coroutines,
+    /// The GIL.
+    pub gil: Gil,
     /// What `_Py_DebugOffsets` at the head of `_PyRuntime` tells, from 3.13.
     pub runtime_debug: &'static [debug::Field],
     /// What `_AsyncioDebug` in the accelerator of `asyncio` tells, from 3.14.
@@ -165,6 +182,8 @@ pub enum Values {
 
 /// Offsets that are the same in all rows, from the same sources.
 pub mod common {
+    use std::ops::Range;
+
     /// `PyObject.ob_type`.
     pub const OB_TYPE: u64 = 8;
     /// `PyThreadState.context_ver`, from `PyThreadState.context`.
@@ -207,6 +226,23 @@ pub mod common {
     pub const TYPE_DICT: u64 = 264;
     /// `PyTypeObject.tp_dictoffset`.
     pub const TYPE_DICTOFFSET: u64 = 288;
+    /// `PyBytesObject.ob_base.ob_size`.
+    pub const BYTES_SIZE: u64 = 16;
+    /// `PyBytesObject.ob_sval`.
+    pub const BYTES_DATA: u64 = 32;
+    /// The bits of a reference in a frame that are none of its address: from 3.14 they tell who owns the
+    /// reference, or that it is a number, and before they are 0,
+    /// <https://github.com/python/cpython/blob/v3.14.0/Include/internal/pycore_stackref.h>.
+    pub const REFERENCE_TAG: u64 = 3;
+    /// The first of the owners of frames that are the interpreter's own, between two of Python's or below
+    /// all of them: `FRAME_OWNED_BY_CSTACK`, later `FRAME_OWNED_BY_INTERPRETER`,
+    /// <https://github.com/python/cpython/blob/v3.14.0/Include/internal/pycore_interpframe_structs.h>.
+    pub const FIRST_SHIM: u8 = 3;
+    /// `struct _gil_runtime_state` from `cond` to its end: two condition variables of 48 bytes, and a mutex
+    /// of 40 behind each, with glibc and with musl. In them are the futexes that are slept on by those who
+    /// want the GIL (`cond`), and by one that gave it up and waits until it was taken (`switch_cond`),
+    /// <https://github.com/python/cpython/blob/v3.13.0/Python/ceval_gil.c>.
+    pub const GIL_FUTEXES: Range<u64> = 32..208;
     /// Where the pointer to an instance's dict stands, from the object's start.
     pub const MANAGED_DICT: i64 = -24;
 }
@@ -320,5 +356,21 @@ mod tests {
         assert_eq!((chosen.interpreters_head, chosen.interp_next), (640, 7272));
         let row = LAYOUTS.iter().find(|row| row.version == (3, 13)).unwrap();
         assert_eq!(chosen.interp_threads, row.interp_threads, "not to be read there");
+    }
+
+    #[test]
+    fn what_is_published_of_a_struct_in_another_is_counted_from_its_own_start() {
+        let mut memory = Image::default();
+        memory.put(0x1000, b"xdebugpy");
+        memory.words(0x1008, &[0x030d_00f0, 0]);
+        // `gil_runtime_state`, whether it is enabled, `locked` and `last_holder`.
+        memory.words(0x1000 + 8 * 15, &[7752, 0, 7776, 7751]);
+        let chosen = choose(1, Version(0x030d_00f0), &memory, RUNTIME).unwrap();
+        assert_eq!((chosen.gil.locked, chosen.gil.holder), (24, 8), "one is before the start");
+        // Where a code object's bytecode begins, which is where its head ends.
+        memory.words(0x1000 + 8 * 43, &[216]);
+        let chosen = choose(1, Version(0x030d_00f0), &memory, RUNTIME).unwrap();
+        let instruction = Instruction::Pointer { at: 56, bytecode: 216 };
+        assert_eq!((chosen.frames.instruction, chosen.code.bytes), (instruction, 216));
     }
 }

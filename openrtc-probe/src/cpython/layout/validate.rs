@@ -51,6 +51,8 @@ fn sizes<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<(), Blocker> {
         ("PyDict_Type", at.dict_type, common::DICT_BYTES),
         ("PySet_Type", at.set_type, common::SET_BYTES),
         ("PyModule_Type", at.module_type, objects.layout.module_bytes),
+        ("PyCode_Type", at.code_type, objects.layout.code.bytes),
+        ("PyCoro_Type", at.coroutine_type, objects.layout.coroutines.bytes),
     ];
     for (name, ty, expected) in types {
         let bytes: u64 =
