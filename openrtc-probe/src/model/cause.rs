@@ -106,6 +106,16 @@ impl Causes {
         causes
     }
 
+    /// Says that what nobody saw was a wait for `key`.
+    pub fn explain(&mut self, key: &Key, gil: &GilPlaces) {
+        let ns = std::mem::take(&mut self.ns[Class::Unknown as usize]);
+        let class = class_of_wait(key, gil) as usize;
+        self.ns[class] += ns;
+        if self.longest[class].is_none_or(|longest| longest.ns < ns) {
+            self.longest[class] = Some(Wait { key: *key, ns, count: 1 });
+        }
+    }
+
     /// The class that took most; `None` of a stall without any time.
     pub fn first(&self) -> Option<Class> {
         // Of equals the first in their order.
@@ -231,6 +241,14 @@ mod tests {
     fn what_was_read_too_late_adds_nothing() {
         let causes = Causes::of(&split(5, 50), &waits(&[(syscall(NANOSLEEP, 1), 60)]), GIL);
         assert_eq!((causes.ns(Class::Sleep), causes.ns(Class::Unknown)), (50, 0));
+    }
+
+    #[test]
+    fn what_nobody_saw_can_be_explained() {
+        let mut causes = Causes::of(&split(5, 50), &Waits::default(), GIL);
+        causes.explain(&syscall(FUTEX, 0x1010), GIL);
+        assert_eq!((causes.ns(Class::Gil), causes.ns(Class::Unknown)), (50, 0));
+        assert_eq!(causes.syscall(), Some("futex"));
     }
 
     #[test]

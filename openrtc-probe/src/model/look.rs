@@ -7,7 +7,7 @@ use openrtc_common::{
     session::Session,
     tag::TagKey,
     thread::{Thread, role},
-    wait::Waits,
+    wait::{Key, Registers, Waits},
 };
 
 /// Everything read of the worker at one moment.
@@ -40,12 +40,14 @@ pub struct ThreadLook {
     pub thread: Thread,
     /// What it is doing now: the scheduler's word, or `/proc`'s where no event was heard yet.
     pub doing: u32,
+    /// What it sleeps for by `/proc`'s word, where no event was heard yet: since before we came.
+    pub asleep: Option<(Key, Registers)>,
 }
 
 impl ThreadLook {
     /// The account of a thread that is doing what the scheduler told last.
     pub fn new(thread: Thread) -> ThreadLook {
-        ThreadLook { thread, doing: thread.clock.state }
+        ThreadLook { thread, doing: thread.clock.state, asleep: None }
     }
 
     /// Whether the scheduler has told nothing of it yet.
@@ -61,6 +63,14 @@ impl ThreadLook {
     /// Its times up to now.
     pub fn reading(&self, now_ns: u64) -> Reading {
         self.thread.clock.read_as(now_ns, self.doing)
+    }
+
+    /// What it waits for now, in the poll that began at `poll_at_ns`, and where in user space it is; `None`
+    /// of one that runs.
+    pub fn waits_for(&self, poll_at_ns: u64) -> Option<(Key, Registers)> {
+        let waits = &self.thread.waits;
+        let is_its = waits.poll_at_ns == poll_at_ns && self.doing != state::ON_CPU;
+        self.asleep.or_else(|| is_its.then_some((waits.open, waits.registers)))
     }
 
     /// What it has waited for in the poll that began at `poll_at_ns`, up to now.

@@ -45,6 +45,8 @@ pub struct Known {
     pub stall: Stall,
     tid: u32,
     started_at_ns: u64,
+    /// What the thread slept for when we came.
+    asleep: Option<Key>,
     /// When the next look at its thread is due.
     look_at_ns: u64,
     gone_since_ns: Option<u64>,
@@ -54,6 +56,14 @@ impl Known {
     /// When its poll began.
     pub fn started_at_ns(&self) -> u64 {
         self.started_at_ns
+    }
+
+    /// A sleep that began before we came is one of which the programs have not seen the begin: what they
+    /// cannot explain of the poll is that.
+    fn explain(&mut self, gil: &GilPlaces) {
+        if let Some(key) = &self.asleep {
+            self.stall.anatomy.causes.explain(key, gil);
+        }
     }
 }
 
@@ -153,6 +163,8 @@ impl Stalls {
             let before = self.find(tid, poll.started_at_ns).map(|at| self.ongoing.swap_remove(at));
             let is_new = before.is_none();
             let mut known = self.known(before, tid, &poll, &tag, &waits);
+            known.asleep = look.asleep.map(|(key, _)| key).or(known.asleep);
+            known.explain(&self.gil);
             known.stall.ongoing = true;
             if is_new {
                 passed.push(known.stall.stall_id);
@@ -175,14 +187,13 @@ impl Stalls {
             let second_ns = known.started_at_ns + SECOND_LOOK * self.threshold_ns;
             let later_ns = now_ns + LOOK_EVERY_NS;
             known.look_at_ns = if now_ns < second_ns { second_ns } else { later_ns };
-            let waits = &look.thread.waits;
-            let is_its = waits.poll_at_ns == known.started_at_ns && look.doing != state::ON_CPU;
+            let waits_for = look.waits_for(known.started_at_ns);
             wanted.push(Wanted {
                 stall_id: known.stall.stall_id,
                 tid: known.tid,
                 started_at_ns: known.started_at_ns,
-                wait: is_its.then_some(waits.open),
-                registers: is_its.then_some(waits.registers),
+                wait: waits_for.map(|(wait, _)| wait),
+                registers: waits_for.map(|(_, registers)| registers),
             });
         }
         wanted
@@ -209,7 +220,8 @@ impl Stalls {
         };
         let ended_at_ns = event.started_at_ns + event.split.wall_ns;
         let waits = end.waits.of(event.started_at_ns, state::ON_CPU, ended_at_ns, ended_at_ns);
-        let known = self.known(before, event.tid, &ended, tag, &waits);
+        let mut known = self.known(before, event.tid, &ended, tag, &waits);
+        known.explain(&self.gil);
         let stall_id = known.stall.stall_id;
         self.settling.push(Settling { known, ended_at_ns, late: 0 });
         stall_id
@@ -305,6 +317,7 @@ impl Stalls {
         tag: &TagText,
         waits: &Waits,
     ) -> Known {
+        let asleep = before.as_ref().and_then(|before| before.asleep);
         let (stall_id, anatomy, look_at_ns) = match before {
             Some(before) => (before.stall.stall_id, before.stall.anatomy, before.look_at_ns),
             None => (self.next_id(), Anatomy::default(), 0),
@@ -328,6 +341,7 @@ impl Stalls {
             },
             tid,
             started_at_ns: poll.started_at_ns,
+            asleep,
             look_at_ns,
             gone_since_ns: None,
         }

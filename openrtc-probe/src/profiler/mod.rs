@@ -228,6 +228,9 @@ impl Profiler {
                     Some(_) => state::OFF_CPU,
                     None => state::UNKNOWN,
                 };
+                if look.is_loop() && look.doing == state::OFF_CPU {
+                    look.asleep = self.worker.sleeps_for(look.thread.tid);
+                }
             }
         }
         looks

@@ -4,6 +4,7 @@
 //! [`Worker::interpreter`] finds CPython in it and the instructions to probe. Invariants: nothing is
 //! written to the worker, and it is never signalled, stopped or traced.
 
+mod asleep;
 mod binary;
 mod callers;
 mod container;
