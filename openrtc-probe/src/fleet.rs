@@ -130,11 +130,10 @@ impl Fleet {
         self.members.is_empty()
     }
 
-    /// Takes in the events that wait for one worker.
-    pub fn drain(&mut self, pid: u32, now: Now) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.pid() == pid) {
-            member.profiler.drain(now);
-        }
+    /// Takes in the events that wait for one worker; says whether a stall has ended.
+    pub fn drain(&mut self, pid: u32, now: Now) -> bool {
+        let member = self.members.iter_mut().find(|member| member.pid() == pid);
+        member.is_some_and(|member| member.profiler.drain(now))
     }
 
     /// What is still to be told of stalls that have ended.

@@ -108,8 +108,9 @@ impl Run {
         while !self.fleet.is_empty() || self.wakes.has_roots() {
             match self.wakes.next().await? {
                 Wake::Events(pid) => {
-                    self.fleet.drain(pid, clock::now());
-                    self.watch()?;
+                    if self.fleet.drain(pid, clock::now()) {
+                        self.watch()?;
+                    }
                 }
                 Wake::Ended(pid) => {
                     self.leave(pid)?;

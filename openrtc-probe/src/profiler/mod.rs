@@ -131,11 +131,15 @@ impl Profiler {
         Pairing::of(self.kernel.threads(), &self.at_attach)
     }
 
-    /// Takes in the events that wait.
-    pub fn drain(&mut self, now: Now) {
+    /// Takes in the events that wait; says whether a stall has ended.
+    pub fn drain(&mut self, now: Now) -> bool {
+        let mut has_ended = false;
         while let Some(told) = self.kernel.next_event() {
             match told {
-                Told::StallEnd(end) => self.end_stall(&end, now),
+                Told::StallEnd(end) => {
+                    self.end_stall(&end, now);
+                    has_ended = true;
+                }
                 Told::Event(event) => match event.kind {
                     kind::SESSION => self.name(&tag_of(&self.kernel, event.slot), event.slot),
                     kind::THREAD => self.find_loops(),
@@ -143,6 +147,7 @@ impl Profiler {
                 },
             }
         }
+        has_ended
     }
 
     /// Looks for polls that have passed the threshold, and for stalls that are over and whose loops have
