@@ -8,7 +8,7 @@ use std::{
     fmt,
     fs::File,
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use gimli::{BaseAddresses, EhFrameHdr, LittleEndian};
@@ -38,6 +38,9 @@ const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Bytes of code that are read of one file.
 const MAX_CODE_BYTES: u64 = 256 << 20;
 
+/// What the kernel calls its own code in a process.
+const VDSO: &str = "[vdso]";
+
 /// An address as the ELF file names it, before it is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ElfAddr(pub u64);
@@ -58,15 +61,22 @@ impl fmt::Display for FileOffset {
     }
 }
 
-/// An executable mapping of a file.
+/// Which file it is, whatever its name: as long as it is mapped, no other has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: (i32, i32),
+    inode: u64,
+}
+
+/// An executable mapping of a file, or of the kernel's own code (`[vdso]`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// First and last address plus one.
     pub range: (u64, u64),
     /// Which byte of the file stands at the first.
     pub offset: u64,
-    device: (i32, i32),
-    inode: u64,
+    /// The file.
+    pub file: FileId,
     /// The file's name in the worker's mount namespace; ` (deleted)` may follow.
     pub path: PathBuf,
 }
@@ -77,27 +87,41 @@ impl Mapping {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
+    /// Whether it is the code that the kernel gives each process, which is in no file.
+    pub fn is_vdso(&self) -> bool {
+        self.path == Path::new(VDSO)
+    }
+
     fn is_file(&self, file: &File) -> bool {
         file.metadata().is_ok_and(|meta| {
             let device = (libc::major(meta.dev()), libc::minor(meta.dev()));
-            meta.ino() == self.inode && (device.0 as i32, device.1 as i32) == self.device
+            let device = (device.0 as i32, device.1 as i32);
+            FileId { device, inode: meta.ino() } == self.file
         })
     }
 }
 
+/// Every executable mapping of a file and the kernel's own, by ascending addresses.
+pub fn code(worker: &Worker) -> Result<Vec<Mapping>, Blocker> {
+    let maps = worker.process().maps().map_err(|why| worker.blocked("maps", &why))?;
+    let code = maps.into_iter().take(MAX_MAPPINGS).filter_map(|map| {
+        let path = match map.pathname {
+            MMapPath::Path(path) => path,
+            MMapPath::Vdso => PathBuf::from(VDSO),
+            _ => return None,
+        };
+        let file = FileId { device: map.dev, inode: map.inode };
+        let is_code = map.perms.contains(MMPermissions::EXECUTE);
+        is_code.then_some(Mapping { range: map.address, offset: map.offset, file, path })
+    });
+    Ok(code.collect())
+}
+
 /// The first executable mapping of each file, files called something with `python` first.
 pub fn executables(worker: &Worker) -> Result<Vec<Mapping>, Blocker> {
-    let maps = worker.process().maps().map_err(|why| worker.blocked("maps", &why))?;
-    let mut found: Vec<Mapping> = Vec::new();
-    for map in maps.into_iter().take(MAX_MAPPINGS) {
-        let MMapPath::Path(path) = map.pathname else { continue };
-        let (device, inode) = (map.dev, map.inode);
-        let known = found.iter().any(|m| (m.device, m.inode) == (device, inode));
-        if !map.perms.contains(MMPermissions::EXECUTE) || known {
-            continue;
-        }
-        found.push(Mapping { range: map.address, offset: map.offset, device, inode, path });
-    }
+    let mut known = HashSet::new();
+    let mut found = code(worker)?;
+    found.retain(|mapping| !mapping.is_vdso() && known.insert(mapping.file));
     found.sort_by_key(|mapping| !mapping.file_name().contains("python"));
     found.truncate(MAX_FILES);
     Ok(found)
@@ -238,7 +262,7 @@ impl Binary {
 /// `map_files` names the file itself, also where it was deleted, or replaced by another under the
 /// same name, or lives in a container; but only a privileged process may use it. Else the name in
 /// the worker's root is taken, if device and inode prove it to be that file.
-fn open_exact(worker: &Worker, mapping: &Mapping) -> Result<(PathBuf, File), Blocker> {
+pub fn open_exact(worker: &Worker, mapping: &Mapping) -> Result<(PathBuf, File), Blocker> {
     let (start, end) = mapping.range;
     let link = PathBuf::from(format!("/proc/{}/map_files/{start:x}-{end:x}", worker.pid()));
     if let Ok(file) = File::open(&link) {
@@ -353,8 +377,7 @@ mod tests {
         Mapping {
             range: (start, start + 0x1000),
             offset,
-            device: (0, 0),
-            inode: 1,
+            file: FileId { device: (0, 0), inode: 1 },
             path: "/usr/lib/libpython3.11.so.1.0".into(),
         }
     }

@@ -18,7 +18,7 @@ mod register;
 mod site;
 mod task_step;
 
-use std::{collections::BTreeMap, io::Read as _, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fs::File, io::Read as _, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use nix::{
@@ -39,7 +39,7 @@ use crate::{
 use self::image::Image;
 
 pub use self::{
-    binary::{ElfAddr, FileOffset},
+    binary::{ElfAddr, FileId, FileOffset, Mapping},
     descriptor::process_name,
     family::{descendants, is_listed, python_below},
     interpreter::{Identity, Interpreter, Loops},
@@ -260,6 +260,22 @@ impl Worker {
     /// A [`Blocker`] that says why there is none, or why it cannot be told.
     pub fn identify(&self) -> Result<Identity, Blocker> {
         interpreter::identify(self)
+    }
+
+    /// Where it has code: every executable mapping, by ascending addresses.
+    ///
+    /// # Errors
+    /// A [`Blocker`] that says why `/proc/PID/maps` cannot be read.
+    pub fn code(&self) -> Result<Vec<Mapping>, Blocker> {
+        binary::code(self)
+    }
+
+    /// Opens the very file of a mapping, also one that was deleted or lives in a container.
+    ///
+    /// # Errors
+    /// [`Blocker::BinaryUnreadable`].
+    pub fn open_mapped(&self, mapping: &Mapping) -> Result<File, Blocker> {
+        binary::open_exact(self, mapping).map(|(_, file)| file)
     }
 
     /// A thread's id in its own pid namespace: the same as ours unless it lives in an inner one.
