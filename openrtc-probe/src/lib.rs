@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod fleet;
 pub mod host;
 pub mod model;
+pub mod native;
 pub mod output;
 pub mod plan;
 pub mod profiler;

@@ -151,9 +151,15 @@ pub const ROOMS: &[Room] = &[
         ..ROOM
     },
     Room {
+        path: "native",
+        crates: &["gimli", "nix", "object", "perf_event"],
+        rooms: &["cpython", "worker"],
+        ..ROOM
+    },
+    Room {
         path: "profiler",
         crates: &["anyhow", "log", "openrtc_common", "thiserror"],
-        rooms: &["blocker", "bpf", "cpython", "host", "model", "worker"],
+        rooms: &["blocker", "bpf", "cpython", "host", "model", "native", "worker"],
         ..ROOM
     },
     Room {
