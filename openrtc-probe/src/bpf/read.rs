@@ -57,6 +57,12 @@ impl Kernel {
         })
     }
 
+    /// The thread of this id.
+    pub fn thread_of(&self, tid: u32) -> Option<Thread> {
+        let slot = self.thread_slots.get(&tid, 0).ok()?;
+        self.thread(slot).filter(|thread| thread.tid == tid)
+    }
+
     /// The thread in this slot.
     pub fn thread(&self, slot: u32) -> Option<Thread> {
         let mut copy = self.threads.read(slot)?;

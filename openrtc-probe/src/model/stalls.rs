@@ -80,6 +80,8 @@ pub struct Wanted {
     pub wait: Option<Key>,
     /// Where in user space it left the CPU, if it does not run.
     pub registers: Option<Registers>,
+    /// Changes of its clock so far: as long as they stay so, it does what it did.
+    pub turns: u32,
 }
 
 /// Numbers for stalls: every worker of a run draws from the same ones.
@@ -194,6 +196,7 @@ impl Stalls {
                 started_at_ns: known.started_at_ns,
                 wait: waits_for.map(|(wait, _)| wait),
                 registers: waits_for.map(|(_, registers)| registers),
+                turns: look.thread.clock.turns,
             });
         }
         wanted

@@ -14,7 +14,7 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, capture::StolenLog, pairing::AtAttach};
+use super::{Now, Profiler, Vars, capture::StolenLog, native::Natives, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
@@ -117,6 +117,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     };
     let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
     let ledger = Ledger::new(about, target.stall_threshold_ns, unix_offset_ns);
+    let natives = Natives::new(interpreter.path.clone());
     let mut profiler = Profiler {
         worker,
         python,
@@ -128,6 +129,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         target,
         vars: Vars::default(),
         stolen: StolenLog::default(),
+        natives,
         seen: HashMap::new(),
         at_attach,
     };

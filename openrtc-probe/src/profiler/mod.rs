@@ -6,6 +6,7 @@
 mod attach;
 mod candidate;
 mod capture;
+mod native;
 mod pairing;
 mod survey;
 mod vars;
@@ -24,6 +25,7 @@ use openrtc_common::{
 pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
 use capture::StolenLog;
+use native::Natives;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
@@ -63,6 +65,7 @@ pub struct Profiler {
     target: Target,
     vars: Vars,
     stolen: StolenLog,
+    natives: Natives,
     /// What tasks' contexts held at the last census.
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
@@ -158,13 +161,15 @@ impl Profiler {
         let passed =
             self.ledger.stalls.watch(now.monotonic_ns, &threads, |slot| tag_of(kernel, slot));
         self.look_at_stalls(now, &threads);
+        self.take_samples(now);
         let mut stalls = self.settle(now, &threads, false);
         for stall_id in passed {
             let Some(known) = self.ledger.stalls.get(stall_id).cloned() else { continue };
             self.name_type(&known.tag);
             stalls.push(self.ledger.blame(&known, now.monotonic_ns));
         }
-        (stalls, self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads))
+        let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
+        (stalls, self.natives.due_at_ns().map_or(next_ns, |due_ns| due_ns.min(next_ns)))
     }
 
     /// Takes in the events that wait, and waits for no loop to catch up: what is still to be told of

@@ -1,0 +1,114 @@
+//! Where in native code a stalling thread is: at once of one that sleeps, a few milliseconds later of one
+//! that runs, because it has to be sampled meanwhile.
+
+use std::path::PathBuf;
+
+use openrtc_common::wait;
+
+use super::{Now, Profiler};
+use crate::{
+    model::Wanted,
+    native::{Registers, Sample, Sampler, Stacks, most},
+};
+
+/// How long a running thread is sampled, in a stall of fifty milliseconds or more.
+const SAMPLE_FOR_NS: u64 = 6_000_000;
+/// Samples that are taken out of a ring, which holds fewer.
+const MAX_SAMPLES: usize = 16;
+/// Threads that are sampled at once; each takes a descriptor and 68 KiB.
+const MAX_SAMPLED: usize = 16;
+
+/// The native stacks of a worker's stalling threads.
+pub(super) struct Natives {
+    stacks: Stacks,
+    sampled: Vec<Sampled>,
+}
+
+/// A thread that is being sampled for a stall.
+struct Sampled {
+    stall_id: u64,
+    due_at_ns: u64,
+    sampler: Sampler,
+}
+
+impl Natives {
+    /// Of a worker whose interpreter is this file.
+    pub(super) fn new(interpreter: PathBuf) -> Self {
+        Self { stacks: Stacks::new(interpreter), sampled: Vec::new() }
+    }
+
+    /// When the first samples are due.
+    pub(super) fn due_at_ns(&self) -> Option<u64> {
+        self.sampled.iter().map(|sampled| sampled.due_at_ns).min()
+    }
+
+    /// Takes out what is due, or what is of this stall.
+    fn take_due(&mut self, is_due: impl Fn(&Sampled) -> bool) -> Vec<(u64, Vec<Sample>)> {
+        let (due, rest) = std::mem::take(&mut self.sampled).into_iter().partition(is_due);
+        self.sampled = rest;
+        let due: Vec<Sampled> = due;
+        due.into_iter().map(|it| (it.stall_id, samples(it.sampler))).collect()
+    }
+}
+
+fn samples(mut sampler: Sampler) -> Vec<Sample> {
+    std::iter::from_fn(|| sampler.take()).take(MAX_SAMPLES).collect()
+}
+
+impl Profiler {
+    /// Where the thread is, if it sleeps; else it begins to be sampled.
+    pub(super) fn native_now(&mut self, wanted: &Wanted, now: Now) -> Option<String> {
+        let Some(registers) = wanted.registers else {
+            self.begin_sampling(wanted, now);
+            return None;
+        };
+        let wait::Registers { ip, sp, bp } = registers;
+        // A frame pointer that is not known is zero.
+        let registers = Registers { ip, sp, bp: Some(bp).filter(|bp| *bp != 0) };
+        let native = self.natives.stacks.of_sleeper(&self.worker, registers).innermost();
+        // One that woke up has written over what was read.
+        native.filter(|_| self.still_sleeps(wanted))
+    }
+
+    fn begin_sampling(&mut self, wanted: &Wanted, now: Now) {
+        if self.natives.sampled.len() >= MAX_SAMPLED {
+            return;
+        }
+        // Where it may not be sampled, that is one thing less that is known.
+        if let Ok(sampler) = Sampler::start(wanted.tid) {
+            let due_at_ns = now.monotonic_ns + SAMPLE_FOR_NS;
+            self.natives.sampled.push(Sampled { stall_id: wanted.stall_id, due_at_ns, sampler });
+        }
+    }
+
+    /// Whether the thread has slept since it was seen asleep.
+    fn still_sleeps(&self, wanted: &Wanted) -> bool {
+        match self.kernel.thread_of(wanted.tid) {
+            Some(thread) => thread.clock.turns == wanted.turns,
+            None => false,
+        }
+    }
+
+    /// Takes the samples that are due.
+    pub(super) fn take_samples(&mut self, now: Now) {
+        let due = self.natives.take_due(|it| it.due_at_ns <= now.monotonic_ns);
+        self.tell_samples(due);
+    }
+
+    /// Takes the samples of a stall that is over.
+    pub(super) fn end_sampling(&mut self, stall_id: u64) {
+        let due = self.natives.take_due(|it| it.stall_id == stall_id);
+        self.tell_samples(due);
+    }
+
+    fn tell_samples(&mut self, due: Vec<(u64, Vec<Sample>)>) {
+        for (stall_id, samples) in due {
+            let native = most(&self.natives.stacks.of_samples(&self.worker, &samples));
+            if let Some(capture) =
+                self.ledger.stalls.get_mut(stall_id).and_then(|it| it.anatomy.captures.last_mut())
+            {
+                capture.native = native;
+            }
+        }
+    }
+}
