@@ -183,12 +183,13 @@ impl Stalls {
     pub fn take_wanted(&mut self, now_ns: u64, threads: &[ThreadLook]) -> Vec<Wanted> {
         let mut wanted = Vec::new();
         for known in self.ongoing.iter_mut().filter(|known| known.look_at_ns <= now_ns) {
-            let Some(look) = threads.iter().find(|look| look.thread.tid == known.tid) else {
-                continue;
-            };
             let second_ns = known.started_at_ns + SECOND_LOOK * self.threshold_ns;
             let later_ns = now_ns + LOOK_EVERY_NS;
             known.look_at_ns = if now_ns < second_ns { second_ns } else { later_ns };
+            // One that is gone is not looked for again and again.
+            let Some(look) = threads.iter().find(|look| look.thread.tid == known.tid) else {
+                continue;
+            };
             let waits_for = look.waits_for(known.started_at_ns);
             wanted.push(Wanted {
                 stall_id: known.stall.stall_id,

@@ -301,6 +301,9 @@ fn looks_at_a_stall_come_at_the_threshold_at_ten_times_that_and_every_five_secon
         looks.extend(wanted.iter().map(|_| now_us / 1000));
     }
     assert_eq!(looks, [50, 500, 5500, 10_500]);
+    assert!(ledger.stalls.take_wanted(20_000_000 * US, &[]).is_empty());
+    let next_ns = ledger.stalls.next_watch_ns(20_000_000 * US, &[]);
+    assert!(next_ns > 20_000_000 * US, "a thread that is gone is no reason to hurry");
 }
 
 #[test]
