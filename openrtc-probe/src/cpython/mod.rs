@@ -7,19 +7,24 @@
 //! Invariants: nothing is written to the worker; every loop, length and depth over its memory has a
 //! named limit; an object is believed only after its type was checked.
 
+mod code;
 #[cfg(test)]
 mod fake;
+mod frame;
 pub mod layout;
+mod lines;
 pub mod memory;
 mod object;
+mod origin;
 pub mod recording;
 mod task;
 #[cfg(test)]
 mod tests;
+mod text;
 mod thread;
 mod var;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytemuck::{Pod, Zeroable};
 use openrtc_common::{config::PyLayout, hamt::NodeTypes, loss::Loss, tag::TagText};
@@ -33,7 +38,10 @@ use self::{
 };
 
 pub use self::{
+    code::{Code, CodeCache},
+    frame::FrameAt,
     object::WalkError,
+    origin::Origin,
     task::TaskAt,
     thread::{Entered, LoopType},
     var::VarAt,
@@ -273,6 +281,16 @@ impl<M: ReadMemory> Python<M> {
         };
         let both = pass().into_iter().zip(pass());
         both.map(|(one, two)| if one == two { one } else { Err(Loss::TagUnreadable) }).collect()
+    }
+
+    /// The code object at `at`, `None` where none can be read.
+    pub fn code(&self, at: RemoteAddr, cache: &mut CodeCache) -> Option<Arc<Code>> {
+        cache.read(&self.objects(&self.memory), at)
+    }
+
+    /// The frame at `at`, read at one moment; `None` where none can be there.
+    pub fn frame(&self, at: RemoteAddr) -> Option<FrameAt> {
+        FrameAt::read(&self.objects(&self.memory), at)
     }
 
     fn objects<'w, N>(&'w self, memory: &'w N) -> Objects<'w, N> {
