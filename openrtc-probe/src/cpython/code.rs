@@ -35,6 +35,10 @@ pub struct Code {
     pub file: String,
     /// Whose it is.
     pub origin: Origin,
+    /// It may be the interpreter's own, made without a file: then its name and its file are one object.
+    /// From 3.12 such code runs below an `__init__`, in a frame that is no shim,
+    /// <https://github.com/python/cpython/blob/v3.12.1/Python/specialize.c>.
+    pub(super) is_own: bool,
     first_line: i32,
     format: LineTable,
     /// `None` where it is too long.
@@ -123,6 +127,7 @@ impl Parts {
             function: self.function.text(),
             origin: Origin::of(&file),
             file,
+            is_own: self.head.file == self.head.function,
             first_line: self.head.first_line,
             format,
             table: self.table.as_ref().map(|table| table.kept().to_vec()),

@@ -306,7 +306,7 @@ pub mod image {
     use super::{ReadError, ReadMemory, RemoteAddr};
 
     /// Bytes by address, and how often they were read.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     pub struct Image {
         bytes: BTreeMap<u64, u8>,
         /// How often [`ReadMemory::read_exact`] was called.

@@ -11,12 +11,14 @@ mod code;
 #[cfg(test)]
 mod fake;
 mod frame;
+mod gil;
 pub mod layout;
 mod lines;
 pub mod memory;
 mod object;
 mod origin;
 pub mod recording;
+mod stack;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -40,8 +42,10 @@ use self::{
 pub use self::{
     code::{Code, CodeCache},
     frame::FrameAt,
+    gil::{GilAt, GilHolder},
     object::WalkError,
     origin::Origin,
+    stack::{Frame, MAX_FRAMES, Stack},
     task::TaskAt,
     thread::{Entered, LoopType},
     var::VarAt,
@@ -291,6 +295,32 @@ impl<M: ReadMemory> Python<M> {
     /// The frame at `at`, read at one moment; `None` where none can be there.
     pub fn frame(&self, at: RemoteAddr) -> Option<FrameAt> {
         FrameAt::read(&self.objects(&self.memory), at)
+    }
+
+    /// Where a thread is, read while it runs; of the poll whose `context_ver` is `expected`, if that is
+    /// given. `None` where that poll has ended, where the thread is gone, or where it moves too fast for
+    /// anything to be said.
+    pub fn stack(
+        &self,
+        thread: &PyThread,
+        cache: &mut CodeCache,
+        expected: Option<u64>,
+    ) -> Option<Stack> {
+        stack::read(&self.objects(&self.memory), thread, cache, expected)
+    }
+
+    /// The GILs of the process: one, but for interpreters that were made with their own.
+    pub fn gils(&self) -> Result<Vec<GilAt>, WalkError> {
+        #[expect(clippy::redundant_closure, reason = "the function alone is not general enough")]
+        self.retry(|objects| gil::all(objects))
+    }
+
+    /// Who has a GIL, `Ok(None)` where nobody has it.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or where it went from hand to hand at every look.
+    pub fn gil_holder(&self, gil: &GilAt) -> Result<Option<GilHolder>, WalkError> {
+        gil::holder(&self.objects(&self.memory), gil)
     }
 
     fn objects<'w, N>(&'w self, memory: &'w N) -> Objects<'w, N> {

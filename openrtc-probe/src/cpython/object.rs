@@ -147,6 +147,17 @@ fn too_large(addr: RemoteAddr, size: u64) -> WalkError {
     WalkError::TooLarge { what: "dict", addr, size }
 }
 
+impl<'w, M> Objects<'w, M> {
+    /// The same objects, read through `memory`.
+    pub fn through<'n, N>(&self, memory: &'n N) -> Objects<'n, N>
+    where
+        'w: 'n,
+    {
+        let Self { layout, addresses, shared, .. } = *self;
+        Objects { memory, layout, addresses, shared }
+    }
+}
+
 impl<M: ReadMemory> Objects<'_, M> {
     /// An object's type.
     pub fn type_of(&self, object: RemoteAddr) -> Result<RemoteAddr, ReadError> {

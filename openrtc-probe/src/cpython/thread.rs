@@ -106,12 +106,14 @@ fn list<M: ReadMemory>(
 /// `PyThreadState.context` and the word behind it.
 #[derive(Clone, Copy, PartialEq, Eq, AnyBitPattern)]
 #[repr(C)]
-struct ContextWords {
+pub struct ContextWords {
     context: u64,
-    version: u64,
+    /// `context_ver`.
+    pub version: u64,
 }
 
-fn context_words<M: ReadMemory>(
+/// Both, as they are read at one moment.
+pub fn context_words<M: ReadMemory>(
     objects: &Objects<'_, M>,
     state: RemoteAddr,
 ) -> Result<ContextWords, ReadError> {
@@ -120,7 +122,10 @@ fn context_words<M: ReadMemory>(
 }
 
 /// The thread's id; what is no tid matches none.
-fn ns_tid<M: ReadMemory>(objects: &Objects<'_, M>, state: RemoteAddr) -> Result<NsTid, ReadError> {
+pub fn ns_tid<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    state: RemoteAddr,
+) -> Result<NsTid, ReadError> {
     match objects.layout.thread_id {
         ThreadId::Native { at } => {
             let id: u64 = objects.memory.read(state.plus(at))?;
@@ -234,6 +239,16 @@ pub fn entered<M: ReadMemory>(
         }
     }
     None
+}
+
+/// `context_ver` of the thread of `state`, `None` where that is not, or no longer, the thread `expected`.
+pub fn version<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+    state: RemoteAddr,
+    expected: NsTid,
+) -> Option<u64> {
+    let words = context_words(objects, state).ok()?;
+    (ns_tid(objects, state).ok()? == expected).then_some(words.version)
 }
 
 fn chain<M: ReadMemory>(objects: &Objects<'_, M>, top: RemoteAddr) -> Option<Vec<u64>> {
