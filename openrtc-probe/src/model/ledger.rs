@@ -158,6 +158,11 @@ impl Ledger {
         stall
     }
 
+    /// The id of a tag, as views show it.
+    pub fn id_of(&self, tag: &TagText) -> String {
+        id_of(tag, &self.types).0
+    }
+
     /// Whether an event loop was seen.
     pub fn has_loop(&self) -> bool {
         !self.loops.is_empty()

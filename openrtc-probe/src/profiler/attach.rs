@@ -14,7 +14,7 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, capture::StolenLog, native::Natives, pairing::AtAttach};
+use super::{Now, Profiler, Vars, capture::Lookout, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
@@ -117,7 +117,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     };
     let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
     let ledger = Ledger::new(about, target.stall_threshold_ns, unix_offset_ns);
-    let natives = Natives::new(interpreter.path.clone());
+    let lookout = Lookout::new(interpreter.path.clone());
     let mut profiler = Profiler {
         worker,
         python,
@@ -128,8 +128,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         settings,
         target,
         vars: Vars::default(),
-        stolen: StolenLog::default(),
-        natives,
+        lookout,
         seen: HashMap::new(),
         at_attach,
     };
@@ -137,6 +136,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         // There is no variable to look for first.
         profiler.ledger.take(Fact::TagFound);
     }
+    profiler.find_gils();
     profiler.find_vars(start);
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;

@@ -1,11 +1,11 @@
 //! Looking at a thread that stalls, and at what it left behind: the facts that only the worker's memory
 //! and this machine can tell.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, path::PathBuf};
 
 use openrtc_common::{event::StallEnd, session::UNTAGGED, tag::TagText, wait::kind};
 
-use super::{Now, Profiler, tag_of};
+use super::{Now, Profiler, native::Natives, python::Seen, tag_of};
 use crate::{
     host::stolen::{between, stolen_ns},
     model::{Capture, MAX_BYSTANDERS, Process, Stall, Subject, ThreadLook, Wanted, class_of},
@@ -15,6 +15,24 @@ use crate::{
 /// Readings that are kept: they are taken once a second, and a stall that lasts longer is judged by the
 /// oldest one.
 const MAX_READINGS: usize = 16;
+
+/// What is kept to look at stalls with.
+pub(super) struct Lookout {
+    pub(super) stolen: StolenLog,
+    pub(super) natives: Natives,
+    pub(super) python: Seen,
+}
+
+impl Lookout {
+    /// For a worker whose interpreter is this file.
+    pub(super) fn new(interpreter: PathBuf) -> Self {
+        Self {
+            stolen: StolenLog::default(),
+            natives: Natives::new(interpreter),
+            python: Seen::default(),
+        }
+    }
+}
 
 /// What a hypervisor took from this machine, as it was read now and then.
 #[derive(Debug, Default)]
@@ -49,9 +67,11 @@ impl Profiler {
     fn capture(&mut self, wanted: &Wanted, now: Now) -> Capture {
         Capture {
             at_ns: now.monotonic_ns.saturating_sub(wanted.started_at_ns),
+            stack: self.stack(wanted),
+            gil_held: self.has_gil(wanted),
+            gil_holder: self.gil_holder(wanted),
             descriptor: self.descriptor(wanted),
             native: self.native_now(wanted, now),
-            ..Capture::default()
         }
     }
 
@@ -72,7 +92,7 @@ impl Profiler {
         let stall_id = self.ledger.stalls.end(end, &tag);
         self.name(&tag, end.event.slot);
         self.end_sampling(stall_id);
-        let stolen_ns = self.stolen.since(end.event.started_at_ns);
+        let stolen_ns = self.lookout.stolen.since(end.event.started_at_ns);
         let Some(stall) = self.ledger.stalls.get_mut(stall_id) else { return };
         stall.anatomy.stolen_ns = stolen_ns;
         let holder = stall.anatomy.causes.cpu_holder();

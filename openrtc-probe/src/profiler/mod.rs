@@ -8,6 +8,7 @@ mod candidate;
 mod capture;
 mod native;
 mod pairing;
+mod python;
 mod survey;
 mod vars;
 
@@ -24,8 +25,7 @@ use openrtc_common::{
 
 pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
-use capture::StolenLog;
-use native::Natives;
+use capture::Lookout;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
@@ -64,8 +64,7 @@ pub struct Profiler {
     settings: Settings,
     target: Target,
     vars: Vars,
-    stolen: StolenLog,
-    natives: Natives,
+    lookout: Lookout,
     /// What tasks' contexts held at the last census.
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
@@ -169,7 +168,7 @@ impl Profiler {
             stalls.push(self.ledger.blame(&known, now.monotonic_ns));
         }
         let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
-        (stalls, self.natives.due_at_ns().map_or(next_ns, |due_ns| due_ns.min(next_ns)))
+        (stalls, self.lookout.natives.due_at_ns().map_or(next_ns, |due_ns| due_ns.min(next_ns)))
     }
 
     /// Takes in the events that wait, and waits for no loop to catch up: what is still to be told of

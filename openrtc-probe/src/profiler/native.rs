@@ -65,19 +65,23 @@ impl Profiler {
         let wait::Registers { ip, sp, bp } = registers;
         // A frame pointer that is not known is zero.
         let registers = Registers { ip, sp, bp: Some(bp).filter(|bp| *bp != 0) };
-        let native = self.natives.stacks.of_sleeper(&self.worker, registers).innermost();
+        let native = self.lookout.natives.stacks.of_sleeper(&self.worker, registers).innermost();
         // One that woke up has written over what was read.
         native.filter(|_| self.still_sleeps(wanted))
     }
 
     fn begin_sampling(&mut self, wanted: &Wanted, now: Now) {
-        if self.natives.sampled.len() >= MAX_SAMPLED {
+        if self.lookout.natives.sampled.len() >= MAX_SAMPLED {
             return;
         }
         // Where it may not be sampled, that is one thing less that is known.
         if let Ok(sampler) = Sampler::start(wanted.tid) {
             let due_at_ns = now.monotonic_ns + SAMPLE_FOR_NS;
-            self.natives.sampled.push(Sampled { stall_id: wanted.stall_id, due_at_ns, sampler });
+            self.lookout.natives.sampled.push(Sampled {
+                stall_id: wanted.stall_id,
+                due_at_ns,
+                sampler,
+            });
         }
     }
 
@@ -91,19 +95,19 @@ impl Profiler {
 
     /// Takes the samples that are due.
     pub(super) fn take_samples(&mut self, now: Now) {
-        let due = self.natives.take_due(|it| it.due_at_ns <= now.monotonic_ns);
+        let due = self.lookout.natives.take_due(|it| it.due_at_ns <= now.monotonic_ns);
         self.tell_samples(due);
     }
 
     /// Takes the samples of a stall that is over.
     pub(super) fn end_sampling(&mut self, stall_id: u64) {
-        let due = self.natives.take_due(|it| it.stall_id == stall_id);
+        let due = self.lookout.natives.take_due(|it| it.stall_id == stall_id);
         self.tell_samples(due);
     }
 
     fn tell_samples(&mut self, due: Vec<(u64, Vec<Sample>)>) {
         for (stall_id, samples) in due {
-            let native = most(&self.natives.stacks.of_samples(&self.worker, &samples));
+            let native = most(&self.lookout.natives.stacks.of_samples(&self.worker, &samples));
             if let Some(capture) =
                 self.ledger.stalls.get_mut(stall_id).and_then(|it| it.anatomy.captures.last_mut())
             {

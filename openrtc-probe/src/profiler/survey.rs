@@ -14,7 +14,8 @@ use crate::{
 impl Profiler {
     /// Looks around. To be called now and then; a look costs a walk over all tasks.
     pub fn survey(&mut self, now: Now) {
-        self.stolen.read(now.monotonic_ns);
+        self.lookout.stolen.read(now.monotonic_ns);
+        self.find_gils();
         self.find_loops();
         if self.tag_found() {
             self.census(now);
@@ -29,6 +30,7 @@ impl Profiler {
     pub(super) fn find_loops(&mut self) {
         let Ok(tids) = self.worker.tids() else { return };
         let Ok(threads) = self.python.threads(&tids) else { return };
+        self.know_threads(&threads);
         for thread in threads {
             let Some(running) = &thread.running_loop else { continue };
             self.ledger.take(Fact::LoopSeen(running.package().to_owned()));
