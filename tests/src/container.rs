@@ -67,7 +67,17 @@ pub fn host_pid(started: i32, own: i32) -> Result<i32> {
     found.with_context(|| format!("neither process {started} nor a child of it is {own} to itself"))
 }
 
-/// What a process is called in its own pid namespace.
+/// The host's id of a thread of a process that has this id in the innermost pid namespace.
+pub fn host_tid(pid: i32, own: i64) -> Result<i64> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .with_context(|| format!("listing the threads of process {pid}"))?;
+    let mut tids = tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let found = tids.find(|tid: &i32| innermost_pid(*tid).map(i64::from) == Some(own));
+    let found = found.with_context(|| format!("no thread of process {pid} is {own} to itself"))?;
+    Ok(i64::from(found))
+}
+
+/// What a process, or a thread, is called in its own pid namespace.
 fn innermost_pid(pid: i32) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
@@ -84,6 +94,8 @@ mod tests {
         assert_eq!(host_pid(own, own).unwrap(), own);
         let error = host_pid(own, i32::MAX).unwrap_err().to_string();
         assert!(error.contains("nor a child"), "{error}");
+        assert_eq!(host_tid(own, i64::from(own)).unwrap(), i64::from(own));
+        assert!(host_tid(own, -1).is_err());
     }
 
     #[test]

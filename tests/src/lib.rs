@@ -13,6 +13,7 @@
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
+//! | [`anatomy`] | a stall of each kind at a known line, and what is told of it |
 //! | [`scale`] | very many sessions; the bench of that name |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |
@@ -25,6 +26,7 @@
 //! without a line on the terminal ([`say::not_run`]).
 
 pub mod accuracy;
+pub mod anatomy;
 pub mod clock;
 pub mod code_pages;
 pub mod container;

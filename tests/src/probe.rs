@@ -47,7 +47,7 @@ impl Probe {
         let said = said::parse(&line.text, line.read_at_real_ns)?;
         match &said {
             Said::Snapshot(snapshot) => self.snapshots.push((**snapshot).clone()),
-            Said::Stall(stall) => self.stalls.push(stall.clone()),
+            Said::Stall(stall) => self.stalls.push((**stall).clone()),
             Said::Other => bail!("openrtc-probe printed {:.200}", line.text),
         }
         Ok(said)
@@ -91,7 +91,7 @@ impl Probe {
             if let Said::Stall(stall) = self.read(left)?
                 && wanted(&stall)
             {
-                return Ok(stall);
+                return Ok(*stall);
             }
         }
         bail!("no stall {what} within {limit:?}; there were {:?}", self.stalls)

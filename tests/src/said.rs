@@ -1,11 +1,15 @@
 //! What the probe prints with `--json` (schema 1), as far as it is tested.
 
+pub mod anatomy;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{clock, field};
+
+pub use anatomy::Anatomy;
 
 /// What polls used since attach.
 #[derive(Debug, Clone, Copy, Default)]
@@ -157,6 +161,15 @@ pub struct Stall {
     pub is_lower_bound: bool,
     /// When the report was read.
     pub read_at_real_ns: i64,
+    /// Why, where, and who had to wait; none where the probe tells nothing of it.
+    pub anatomy: Option<Anatomy>,
+}
+
+impl Stall {
+    /// Its anatomy, which must be told.
+    pub fn demand_anatomy(&self) -> Result<&Anatomy> {
+        self.anatomy.as_ref().context("the probe does not say why it stalled")
+    }
 }
 
 /// One line.
@@ -165,7 +178,7 @@ pub enum Said {
     /// A snapshot.
     Snapshot(Box<Snapshot>),
     /// A stall.
-    Stall(Stall),
+    Stall(Box<Stall>),
     /// Something that nobody has a use for.
     Other,
 }
@@ -179,7 +192,10 @@ pub fn parse(line: &str, read_at_real_ns: i64) -> Result<Said> {
             let snapshot = snapshot(&object, read_at_real_ns).with_context(shown)?;
             Ok(Said::Snapshot(Box::new(snapshot)))
         }
-        Some("stall") => stall(&object, read_at_real_ns).map(Said::Stall).with_context(shown),
+        Some("stall") => {
+            let stall = stall(&object, read_at_real_ns).with_context(shown)?;
+            Ok(Said::Stall(Box::new(stall)))
+        }
         _ => Ok(Said::Other),
     }
 }
@@ -267,6 +283,7 @@ fn stall(object: &Value, read_at_real_ns: i64) -> Result<Stall> {
         ongoing: field::flag(object, "ongoing"),
         is_lower_bound: field::flag(object, "duration_is_lower_bound"),
         read_at_real_ns,
+        anatomy: anatomy::parse(object)?,
     })
 }
 

@@ -223,8 +223,14 @@ impl Setting {
         self.workspace.join("tests/images")
     }
 
-    fn fixtures(&self) -> PathBuf {
+    /// Where the fixtures are.
+    pub fn fixtures(&self) -> PathBuf {
         self.workspace.join("tests/fixtures")
+    }
+
+    /// Where files may be made that have to be on a disk.
+    pub fn scratch_folder(&self) -> PathBuf {
+        self.workspace.join("target/tmp")
     }
 
     /// The daemon's file.
