@@ -13,7 +13,7 @@
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
-//! | [`anatomy`] | a stall of each kind at a known line, and what is told of it |
+//! | [`anatomy`] | a stall of each kind at a known line, and what is told of it; the bench of that name |
 //! | [`scale`] | very many sessions; the bench of that name |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |

@@ -22,6 +22,10 @@ pub struct Args {
 enum Measurement {
     /// CPU seconds and stalls beside openrtc's own and the worker's account
     Accuracy,
+    /// Sessions, classes and lines of a thousand random stalls beside the worker's own word
+    Anatomy,
+    /// The worker's polls per second while its stalls are captured, beside those while none is
+    Capture,
     /// Time added to each poll beside empty probes on the same sites
     Cost,
     /// What the daemon needs for ten thousand sessions, and for two hundred thousand over a run
@@ -32,6 +36,8 @@ impl Measurement {
     fn program(self) -> &'static str {
         match self {
             Self::Accuracy => "bench-accuracy",
+            Self::Anatomy => "bench-anatomy",
+            Self::Capture => "bench-capture",
             Self::Cost => "bench-cost",
             Self::Scale => "bench-scale",
         }

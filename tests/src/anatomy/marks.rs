@@ -100,6 +100,7 @@ fn defined(code: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::anatomy::kinds_table::KINDS;
 
     #[test]
     fn lines_are_found_with_their_functions() {
@@ -126,5 +127,27 @@ def a(job):
         assert_eq!(marks.demand("three").unwrap().lines, BTreeSet::from([7]));
         assert!(marks.demand("four").unwrap().is_in(Some("a.<locals>.<listcomp>")));
         assert!(marks.demand("five").is_err());
+    }
+
+    #[test]
+    fn every_kind_of_the_fixtures_has_lines() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+        let marks = Marks::read(&folder).unwrap();
+        for expected in KINDS {
+            let is_whole = marks.demand(expected.kind).is_ok();
+            let has_parts = marks.demand(&format!("{}.sleep", expected.kind)).is_ok();
+            assert!(is_whole || has_parts, "{}", expected.kind);
+        }
+        let places = std::fs::read_to_string(folder.join("places.py")).unwrap();
+        let functions: Vec<_> = places
+            .split("\n@place(")
+            .skip(1)
+            .filter_map(|text| text.lines().find_map(defined))
+            .collect();
+        assert!(functions.len() >= 40, "{}", functions.len());
+        for name in functions {
+            let is_marked = |mark: &str| mark == name || mark.starts_with(&format!("{name}."));
+            assert!(marks.names().any(is_marked), "{name}");
+        }
     }
 }

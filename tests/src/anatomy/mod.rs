@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod kinds_table;
 pub mod marks;
 pub mod quota;
+pub mod random;
 pub mod scratch;
 pub mod table;
 pub mod truth;
