@@ -118,6 +118,38 @@ impl Clock {
         self.turn(now_ns, state::UNKNOWN, state::MET_RUNNING);
     }
 
+    /// A program runs on the thread, and the scheduler said last that it does not: the switch that gave it
+    /// its CPU was not heard, maybe the wakeup before it neither. How long it has run is what the kernel
+    /// has charged it with since; `charged_ns` may be behind by up to a tick. Says how long it had been as
+    /// the scheduler said last, if that is so.
+    #[inline(always)]
+    pub fn found_running(&mut self, now_ns: u64, charged_ns: u64) -> Option<u64> {
+        if self.state != state::OFF_CPU && self.state != state::RUNNABLE {
+            return None;
+        }
+        let ran_ns = charged_ns.saturating_sub(self.charged_last_ns);
+        let in_at_ns = now_ns.saturating_sub(ran_ns);
+        let in_at_ns = if in_at_ns < self.since_at_ns { self.since_at_ns } else { in_at_ns };
+        let before_ns = in_at_ns - self.since_at_ns;
+        self.turn(in_at_ns, self.state, state::ON_CPU);
+        Some(before_ns)
+    }
+
+    /// The thread gets a CPU, and the scheduler said last that it has one: the switch that took it away was
+    /// not heard. When that was tells what the kernel has charged it with until then. Says whether it is so.
+    #[inline(always)]
+    pub fn found_away(&mut self, now_ns: u64, charged_ns: u64) -> bool {
+        if self.state != state::ON_CPU {
+            return false;
+        }
+        let ran_ns = charged_ns.saturating_sub(self.charged_last_ns);
+        let out_at_ns = self.since_at_ns + ran_ns;
+        let out_at_ns = if out_at_ns > now_ns { now_ns } else { out_at_ns };
+        self.charged_last_ns = charged_ns;
+        self.turn(out_at_ns, state::ON_CPU, state::OFF_CPU);
+        true
+    }
+
     /// The thread gets a CPU.
     #[inline(always)]
     pub fn switch_in(&mut self, now_ns: u64) {
@@ -378,6 +410,35 @@ mod tests {
         assert_eq!(clock.charged_ns(2300, clock.state), 300, "running: up to now");
         clock.switch_out(3000, Leave::Asleep, 1520);
         assert_eq!(clock.charged_ns(9000, clock.state), 1020);
+    }
+
+    #[test]
+    fn a_switch_that_was_not_heard_is_made_up_for() {
+        let mut clock = Clock::starting(0, state::UNKNOWN, 100);
+        clock.switch_in(0);
+        clock.switch_out(1_000, Leave::Asleep, 1_100);
+        assert!(!clock.found_away(1_000, 1_100), "it was heard");
+        // It slept until 81,000 and runs since then, and nobody said so.
+        assert_eq!(clock.found_running(81_300, 1_400), Some(80_000));
+        assert_eq!(clock.found_running(81_400, 1_400), None, "once");
+        let split = clock.read(81_300).since(&Reading { at_ns: 0, ..Reading::default() });
+        assert_eq!((split.on_cpu_ns, split.off_cpu_ns), (1_300, 80_000));
+        // It sleeps from 82,000 on, unheard, and gets its CPU at 90,000.
+        assert!(clock.found_away(90_000, 2_100));
+        clock.switch_in(90_000);
+        let split = clock.read(90_000).since(&Reading { at_ns: 0, ..Reading::default() });
+        assert_eq!((split.on_cpu_ns, split.off_cpu_ns), (2_000, 88_000));
+        assert_eq!(split.wall_ns, split.on_cpu_ns + split.off_cpu_ns);
+    }
+
+    #[test]
+    fn an_account_that_says_too_much_moves_no_time_before_the_last_event() {
+        let mut clock = Clock::starting(0, state::UNKNOWN, 0);
+        clock.switch_in(0);
+        clock.switch_out(1_000, Leave::Runnable, 1_000);
+        assert_eq!(clock.found_running(1_500, 9_000), Some(0));
+        assert!(clock.found_away(2_000, 99_000));
+        assert_eq!(clock.read(2_000).on_cpu_ns, 2_000);
     }
 
     #[test]

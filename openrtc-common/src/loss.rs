@@ -19,11 +19,17 @@ pub enum Loss {
     NestedTooDeep = 5,
     /// A context was left in another order than it was entered (greenlets): its frames were dropped.
     FramesUnwound = 6,
+    /// The kernel told of no switch that must have been: when it was follows from its own account of the
+    /// thread, which is behind by up to a tick. Nothing is missing, so that it is told apart from losses.
+    SwitchUnheard = 7,
 }
 
 impl Loss {
     /// How many causes there are: the size of the `LOSSES` map.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
+
+    /// Those of which the figures were found in another way.
+    pub const MENDED: [Loss; 1] = [Loss::SwitchUnheard];
 
     /// Every cause, in the order of the map, with the name that views give it.
     pub const NAMES: [(Loss, &'static str); Loss::COUNT] = [
@@ -34,6 +40,7 @@ impl Loss {
         (Loss::ContextMalformed, "context_malformed"),
         (Loss::NestedTooDeep, "nested_too_deep"),
         (Loss::FramesUnwound, "frames_unwound"),
+        (Loss::SwitchUnheard, "switch_unheard"),
     ];
 }
 

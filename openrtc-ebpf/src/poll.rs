@@ -209,6 +209,7 @@ struct Parts<'t> {
 unsafe fn parts<'t>(thread: *mut Thread) -> Parts<'t> {
     // SAFETY: by the contract.
     unsafe {
+        thread::mend(thread, || (now_ns(), Task::current().charged_ns()));
         Parts {
             polls: &mut (*thread).polls,
             hits: &mut (*thread).hits,

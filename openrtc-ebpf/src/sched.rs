@@ -10,11 +10,12 @@ use aya_ebpf::{
 };
 use openrtc_common::{
     account::{Clock, Leave, state},
+    loss::Loss,
     thread::{Thread, role},
     wait::{Key, kind},
 };
 
-use crate::{maps::config, task::Task, thread};
+use crate::{loss, maps::config, task::Task, thread};
 
 /// `TASK_RUNNING`: <https://github.com/torvalds/linux/blob/v5.15/include/linux/sched.h#L84>.
 const TASK_RUNNING: u32 = 0;
@@ -50,6 +51,10 @@ fn enter(task: Task, before: u32) {
         // SAFETY: a map value; clocks and waits are moved under the run queue's lock, one event at a
         // time for one thread.
         unsafe {
+            let clock = &mut (*thread).clock;
+            if clock.state == state::ON_CPU && clock.found_away(now_ns, task.charged_ns()) {
+                loss::count(Loss::SwitchUnheard);
+            }
             let waited_ns = open_ns(&(*thread).clock, now_ns);
             (*thread).clock.switch_in(now_ns);
             // After the clock: a reader in between misses some of it, and takes nothing twice.
@@ -71,7 +76,9 @@ fn leave(tid: u32, preempted: bool, task: Task) {
     };
     // SAFETY: as in `enter`.
     unsafe {
-        (*thread).clock.switch_out(now_ns, leave, task.charged_ns());
+        let charged_ns = task.charged_ns();
+        thread::mend(thread, || (now_ns, charged_ns));
+        (*thread).clock.switch_out(now_ns, leave, charged_ns);
         if (*thread).role == role::LOOP {
             note_wait(thread, now_ns, leave, task);
         }

@@ -69,6 +69,28 @@ fn start(tid: u32, task: Task, doing: u32, flags: u32) -> Option<*mut Thread> {
     Some(thread)
 }
 
+/// Whether the scheduler has told that the thread runs, which does: where not, that is made up for.
+///
+/// The scheduler's program may come in between, where this one is preempted. That is as rare as what is
+/// mended here, and what is written over then is one stretch of a few microseconds.
+///
+/// # Safety
+/// `thread` is a map value, the account of the thread that this program runs on.
+#[inline(always)]
+pub unsafe fn mend(thread: *mut Thread, now_and_charged_ns: impl FnOnce() -> (u64, u64)) {
+    // SAFETY: by the contract.
+    unsafe {
+        if !matches!((*thread).clock.state, state::OFF_CPU | state::RUNNABLE) {
+            return;
+        }
+        let (now_ns, charged_ns) = now_and_charged_ns();
+        if let Some(waited_ns) = (*thread).clock.found_running(now_ns, charged_ns) {
+            (*thread).waits.end(waited_ns, 0);
+            loss::count(Loss::SwitchUnheard);
+        }
+    }
+}
+
 /// A poll begins at `at_ns` on the thread of this clock. As long as the scheduler has told nothing of it,
 /// all before stays unknown ([`Clock::met_running`]).
 #[inline(always)]

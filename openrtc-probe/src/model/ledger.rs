@@ -404,11 +404,18 @@ impl Ledger {
     }
 
     fn health(&self, look: &Look) -> Health {
-        let kernel = Loss::NAMES.iter().zip(&look.losses).map(|((_, name), count)| (*name, *count));
+        let kernel = Loss::NAMES.iter().zip(&look.losses);
+        let (mended, lost): (Vec<_>, Vec<_>) = kernel
+            .map(|((loss, name), count)| (loss, (*name, *count)))
+            .partition(|(loss, _)| Loss::MENDED.contains(loss));
         let own = self.lost.iter().copied();
         let stalls = [("stall_ends", self.stalls.lost_ends)];
-        let all = kernel.chain(own).chain(stalls);
-        Health { lost: all.filter(|(_, count)| *count > 0).collect() }
+        let all = lost.into_iter().map(|(_, told)| told).chain(own).chain(stalls);
+        let mended = mended.into_iter().map(|(_, told)| told);
+        Health {
+            lost: all.filter(|(_, count)| *count > 0).collect(),
+            mended: mended.filter(|(_, count)| *count > 0).collect(),
+        }
     }
 }
 

@@ -49,10 +49,15 @@ fn add_worker(all: &mut Worker, one: &Worker) {
 }
 
 fn add_health(all: &mut Health, one: &Health) {
-    for (cause, count) in &one.lost {
-        match all.lost.iter_mut().find(|(known, _)| known == cause) {
+    add_counts(&mut all.lost, &one.lost);
+    add_counts(&mut all.mended, &one.mended);
+}
+
+fn add_counts(all: &mut Vec<(&'static str, u64)>, one: &[(&'static str, u64)]) {
+    for (cause, count) in one {
+        match all.iter_mut().find(|(known, _)| known == cause) {
             Some((_, total)) => *total += count,
-            None => all.lost.push((cause, *count)),
+            None => all.push((cause, *count)),
         }
     }
 }
@@ -86,7 +91,7 @@ mod tests {
             untagged: Untagged { usage, cpu_ratio: None },
             sessions: vec![Session { session_id: "AJ_1".into(), pid, ..Session::default() }],
             stalls: vec![Stall { stall_id: u64::from(pid), pid, ..Stall::default() }],
-            health: Health { lost: vec![("ring_full", 2)] },
+            health: Health { lost: vec![("ring_full", 2)], mended: vec![("switch_unheard", 1)] },
             ..Snapshot::default()
         }
     }
@@ -104,6 +109,7 @@ mod tests {
         let stalls: Vec<_> = all.stalls.iter().map(|stall| stall.stall_id).collect();
         assert_eq!(stalls, [9, 7, 3], "the newest first");
         assert_eq!(all.health.lost, [("ring_full", 6)]);
+        assert_eq!(all.health.mended, [("switch_unheard", 3)]);
         assert_eq!(all.worker.rss_bytes, None, "shared pages do not add up");
         assert_eq!(all.fleet.map(|fleet| fleet.len()), Some(3));
     }

@@ -250,4 +250,6 @@ pub struct Repeats {
 pub struct Health {
     /// Count by cause, every cause that is not zero, in a fixed order.
     pub lost: Vec<(&'static str, u64)>,
+    /// The same of what was missed, and found out in another way that is less exact.
+    pub mended: Vec<(&'static str, u64)>,
 }

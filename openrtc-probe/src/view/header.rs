@@ -134,14 +134,19 @@ pub fn check(snapshot: &Snapshot) -> String {
     format!("accounted {} of {} CPU", with_unit(accounted, "%"), with_unit(Some(cpu), "s"))
 }
 
-/// What we know that we missed.
+/// What we know that we missed, and what of it was found out in another way.
 pub fn losses(snapshot: &Snapshot) -> String {
-    let lost = &snapshot.health.lost;
-    if lost.is_empty() {
-        return "lost: nothing".into();
+    let list = |counts: &[(&str, u64)]| {
+        let causes: Vec<_> =
+            counts.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+        causes.join(", ")
+    };
+    let health = &snapshot.health;
+    let lost = if health.lost.is_empty() { "nothing".into() } else { list(&health.lost) };
+    if health.mended.is_empty() {
+        return format!("lost: {lost}");
     }
-    let causes: Vec<_> = lost.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
-    format!("lost: {}", causes.join(", "))
+    format!("lost: {lost}  mended: {}", list(&health.mended))
 }
 
 /// What the table shows of the sessions.
@@ -257,9 +262,12 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.worker.accounted_ratio = Some(0.998);
         snapshot.worker.cpu_ns = 41_234_567_890;
-        snapshot.health = Health { lost: vec![("ring_full", 3), ("read_failed", 1)] };
+        snapshot.health =
+            Health { lost: vec![("ring_full", 3), ("read_failed", 1)], ..Health::default() };
         assert_eq!(check(&snapshot), "accounted 99.8 % of 41.2 s CPU");
         assert_eq!(losses(&snapshot), "lost: ring_full 3, read_failed 1");
+        snapshot.health = Health { mended: vec![("switch_unheard", 2)], ..Health::default() };
+        assert_eq!(losses(&snapshot), "lost: nothing  mended: switch_unheard 2");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
             worker: WorkerObject::of(&snapshot.worker),
             untagged: Numbers::of_untagged(&snapshot.untagged),
             sessions: &sessions,
-            health: Health { lost: &snapshot.health.lost },
+            health: Health { lost: &snapshot.health.lost, mended: &snapshot.health.mended },
             r#final: snapshot.is_final.then_some(true),
         },
         1024 + sessions.len() * SESSION_BYTES,
@@ -186,6 +186,8 @@ fn type_name(id_type: &IdType) -> Option<&str> {
 struct Health<'a> {
     #[serde(serialize_with = "as_object")]
     lost: &'a [(&'static str, u64)],
+    #[serde(serialize_with = "as_object")]
+    mended: &'a [(&'static str, u64)],
 }
 
 /// One after the other: there may be thousands.
@@ -353,7 +355,10 @@ mod tests {
                 status: Status::Slow,
                 ..Session::default()
             }],
-            health: crate::model::Health { lost: vec![("ring_full", 3), ("read_failed", 1)] },
+            health: crate::model::Health {
+                lost: vec![("ring_full", 3), ("read_failed", 1)],
+                mended: vec![("switch_unheard", 2)],
+            },
             ..Snapshot::default()
         }
     }
@@ -425,7 +430,12 @@ mod tests {
             assert_schema(&text, "\"untagged\":{", &value["untagged"], NUMBERS);
             let session = [SESSION_HEAD, NUMBERS, SESSION_TAIL].concat();
             assert_schema(&text, "\"sessions\":[{", &value["sessions"][0], &session);
-            assert_schema(&text, "\"health\":{", &value["health"], &["lost:object"]);
+            assert_schema(
+                &text,
+                "\"health\":{",
+                &value["health"],
+                &["lost:object", "mended:object"],
+            );
         }
         for it in [Stall::default(), Stall { session_id: Some("a".into()), ..Stall::default() }] {
             let text = stall(&it);

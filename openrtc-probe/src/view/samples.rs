@@ -211,7 +211,7 @@ pub fn lost() -> Snapshot {
     let mut it = three();
     it.worker.accounted_ratio = Some(0.713);
     it.worker.ended_cpu_ns = 4_321 * MS;
-    it.health = Health { lost: vec![("ring_full", 3), ("read_failed", 12)] };
+    it.health = Health { lost: vec![("ring_full", 3), ("read_failed", 12)], ..Health::default() };
     it
 }
 
