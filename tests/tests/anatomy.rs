@@ -84,14 +84,15 @@ fn those_who_had_to_wait_are_counted_with_what_they_lost() -> Result<()> {
                 let seen = scene.stall(kind, 200)?;
                 let told = seen.told.demand_anatomy()?;
                 let real = seen.truth.bystanders.context("the worker counts no bystanders")?;
+                let (count, lost_ms) = told
+                    .bystanders
+                    .zip(told.lost_session_ms)
+                    .context("it does not say who had to wait")?;
                 // A timer that is due in the last moment of it may be seen as either.
-                ensure!(
-                    (told.bystanders - real).abs() <= 1,
-                    "{kind}: {real} had to wait: {told:?}"
-                );
+                ensure!((count - real).abs() <= 1, "{kind}: {real} had to wait: {told:?}");
                 let least_ms = seen.truth.lost_ms.unwrap_or(0.0) * LOST;
                 let most_ms = (real + 1) as f64 * seen.told.duration_ms;
-                let is_bound = (least_ms..=most_ms).contains(&told.lost_session_ms);
+                let is_bound = (least_ms..=most_ms).contains(&lost_ms);
                 ensure!(is_bound, "{kind}: {least_ms} to {most_ms} ms were lost: {told:?}");
             }
             Ok(())

@@ -135,7 +135,12 @@ impl Causes {
 
     /// The longest wait of the class that took most.
     pub fn wait(&self) -> Option<&Wait> {
-        self.longest[self.first()? as usize].as_ref()
+        self.longest(self.first()?)
+    }
+
+    /// The longest wait of a class.
+    pub fn longest(&self, class: Class) -> Option<&Wait> {
+        self.longest[class as usize].as_ref()
     }
 
     /// The system call of that wait.

@@ -16,7 +16,7 @@ use openrtc_common::{
 
 use super::{
     anatomy::{Anatomy, Capture, Late},
-    cause::{Causes, GilPlaces},
+    cause::{Causes, Class, GilPlaces},
     fold::Folded,
     look::ThreadLook,
     snapshot::Stall,
@@ -78,6 +78,10 @@ pub struct Wanted {
     pub started_at_ns: u64,
     /// What the thread waits for, if it does not run.
     pub wait: Option<Key>,
+    /// What it waited for longest so far of files and sockets.
+    pub io: Option<Key>,
+    /// The wait for the interpreter's lock that was longest so far.
+    pub gil: Option<Key>,
     /// Where in user space it left the CPU, if it does not run.
     pub registers: Option<Registers>,
     /// Changes of its clock so far: as long as they stay so, it does what it did.
@@ -196,6 +200,8 @@ impl Stalls {
                 tid: known.tid,
                 started_at_ns: known.started_at_ns,
                 wait: waits_for.map(|(wait, _)| wait),
+                io: known.stall.anatomy.causes.longest(Class::Io).map(|wait| wait.key),
+                gil: known.stall.anatomy.causes.longest(Class::Gil).map(|wait| wait.key),
                 registers: waits_for.map(|(_, registers)| registers),
                 turns: look.thread.clock.turns,
             });

@@ -3,7 +3,12 @@
 
 use std::{collections::VecDeque, path::PathBuf};
 
-use openrtc_common::{event::StallEnd, session::UNTAGGED, tag::TagText, wait::kind};
+use openrtc_common::{
+    event::StallEnd,
+    session::UNTAGGED,
+    tag::TagText,
+    wait::{Key, kind},
+};
 
 use super::{Now, Profiler, native::Natives, python::Seen, tag_of};
 use crate::{
@@ -75,13 +80,21 @@ impl Profiler {
         }
     }
 
-    /// The kind of what the thread waits for in a system call that says it.
+    /// The kind of what the thread waits for in a system call that says it, or has waited for longest.
     fn descriptor(&self, wanted: &Wanted) -> Option<String> {
-        let key = wanted.wait.filter(|key| key.kind == kind::SYSCALL)?;
+        let now = wanted.wait.and_then(|key| self.kind_of(&key, true));
+        now.or_else(|| self.kind_of(&wanted.io?, false))
+    }
+
+    fn kind_of(&self, key: &Key, is_now: bool) -> Option<String> {
+        if key.kind != kind::SYSCALL {
+            return None;
+        }
         let descriptor = match class_of(key.number).1 {
             Subject::Descriptor => key.detail as u32,
-            Subject::Polled => self.python.first_polled(key.detail)?,
-            Subject::Elsewhere => return None,
+            // What is polled stands in memory, for as long as it is.
+            Subject::Polled if is_now => self.python.first_polled(key.detail)?,
+            Subject::Polled | Subject::Elsewhere => return None,
         };
         self.worker.descriptor_kind(descriptor)
     }

@@ -77,14 +77,19 @@ impl Profiler {
         (is_known && !self.lookout.python.gils.is_empty()).then_some(false)
     }
 
-    /// Who has the interpreter's lock, where the thread waits for it.
+    /// Who has the interpreter's lock, where the thread waits for it. It does so for some milliseconds at a
+    /// time, and may be met in between.
     pub(super) fn gil_holder(&self, wanted: &Wanted) -> Option<GilHolder> {
-        let wait = wanted.wait.filter(|wait| wait.kind == kind::SYSCALL)?;
+        let sleeps = wanted.wait.filter(|wait| wait.kind == kind::SYSCALL);
+        let wait = sleeps.or(wanted.gil)?;
         let mut gils = self.lookout.python.gils.iter();
         let gil = gils.find(|gil| gil.futexes().contains(&wait.detail))?;
         let Holder { ns_tid, .. } = self.python.gil_holder(gil).ok()??;
         let mut threads = self.lookout.python.threads.values();
         let tid = threads.find(|thread| thread.ns_tid == ns_tid)?.tid;
+        if tid == wanted.tid {
+            return None;
+        }
         Some(GilHolder { tid, session_id: self.session_on(tid) })
     }
 

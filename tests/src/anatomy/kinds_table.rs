@@ -28,7 +28,7 @@ const SOCKET: Expected = Expected {
     kind: "socket",
     cause: "io",
     syscalls: &["recvfrom"],
-    descriptor: Descriptor::Is("socket inet"),
+    descriptor: Descriptor::Is("socket inet tcp"),
     ..SLEEP
 };
 

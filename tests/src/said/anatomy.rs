@@ -38,10 +38,10 @@ pub struct Anatomy {
     pub is_complete: bool,
     /// The innermost symbol that is not Python's.
     pub native: Option<String>,
-    /// Sessions that were kept waiting.
-    pub bystanders: i64,
+    /// Sessions that were kept waiting; not known while it goes on.
+    pub bystanders: Option<i64>,
     /// An upper bound of how long, together.
-    pub lost_session_ms: f64,
+    pub lost_session_ms: Option<f64>,
     /// What the system call was about.
     pub descriptor: Option<String>,
     /// Whether the thread held the GIL when it was last looked at.
@@ -83,8 +83,8 @@ pub struct GilHolder {
 pub struct CpuHolder {
     /// Its id.
     pub pid: i64,
-    /// Its name.
-    pub name: String,
+    /// Its name; unknown where it was gone.
+    pub name: Option<String>,
 }
 
 /// The user's line at one look.
@@ -131,8 +131,8 @@ pub fn parse(object: &Value) -> Result<Option<Anatomy>> {
         stack: list("stack")?.iter().map(frame).collect(),
         is_complete: field::flag(object, "stack_complete"),
         native: field::maybe_text(object, "native"),
-        bystanders: field::int(object, "bystanders")?,
-        lost_session_ms: field::float(object, "lost_session_ms")?,
+        bystanders: there("bystanders")?.as_i64(),
+        lost_session_ms: there("lost_session_ms")?.as_f64(),
         descriptor: field::maybe_text(object, "descriptor"),
         gil_held: object["gil_held"].as_bool(),
         gil_holder: gil_holder(there("gil_holder")?)?,
@@ -172,7 +172,7 @@ fn cpu_holder(object: &Value) -> Result<Option<CpuHolder>> {
     if object.is_null() {
         return Ok(None);
     }
-    Ok(Some(CpuHolder { pid: field::int(object, "pid")?, name: field::text(object, "name")? }))
+    Ok(Some(CpuHolder { pid: field::int(object, "pid")?, name: field::maybe_text(object, "name") }))
 }
 
 fn capture(entry: &Value) -> Result<Capture> {
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(found.users().and_then(|frame| frame.line), Some(7));
         assert_eq!((found.ms("io").to_bits(), found.ms("gil")), (99.5_f64.to_bits(), 0.0));
         assert_eq!((found.gil_held, found.captures[0].line), (Some(false), Some(7)));
-        assert_eq!(found.cpu_holder.unwrap().name, "yes");
+        assert_eq!(found.cpu_holder.unwrap().name.as_deref(), Some("yes"));
     }
 
     #[test]

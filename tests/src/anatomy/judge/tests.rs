@@ -118,7 +118,7 @@ fn holders_are_demanded_by_their_ids() {
     hogged.truth.run_delay_ms = Some(179.0);
     hogged.outside.hog = Some(9);
     assert!(said(&hogged, "cpu-hog").contains("had the CPU"));
-    let holder = CpuHolder { pid: 9, name: "yes".to_owned() };
+    let holder = CpuHolder { pid: 9, name: Some("yes".to_owned()) };
     hogged.told.anatomy.as_mut().unwrap().cpu_holder = Some(holder);
     assert_eq!(said(&hogged, "cpu-hog"), "");
 }
