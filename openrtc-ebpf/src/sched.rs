@@ -54,6 +54,7 @@ fn enter(task: Task, before: u32) {
             let clock = &mut (*thread).clock;
             if clock.state == state::ON_CPU && clock.found_away(now_ns, task.charged_ns()) {
                 loss::count(Loss::SwitchUnheard);
+                note_unheard(thread, task);
             }
             let waited_ns = open_ns(&(*thread).clock, now_ns);
             (*thread).clock.switch_in(now_ns);
@@ -107,6 +108,24 @@ unsafe fn note_wait(thread: *mut Thread, now_ns: u64, leave: Leave, task: Task) 
             _ => (of_kind(queue_kind(task)), task.registers()),
         };
         waits.begin((*thread).polls.poll.at_ns, key, registers);
+    }
+}
+
+/// Notes why a loop's thread had left its CPU unheard, where it comes back to a system call.
+///
+/// # Safety
+/// `thread` is a map value, the account of `task`, which is about to run.
+#[inline(always)]
+unsafe fn note_unheard(thread: *mut Thread, task: Task) {
+    // SAFETY: by the contract; the thread does not run, so that nobody else uses its account.
+    unsafe {
+        if (*thread).role != role::LOOP || (*thread).polls.is_idle() {
+            return;
+        }
+        let (key, registers) = task.sleeps_for();
+        if key.kind == kind::SYSCALL {
+            (*thread).waits.begin((*thread).polls.poll.at_ns, key, registers);
+        }
     }
 }
 

@@ -107,6 +107,8 @@ pub struct Snapshot {
     pub sessions: Vec<Session>,
     /// Whatever was lost, by cause, with its count.
     pub lost: BTreeMap<String, i64>,
+    /// What was missed and made up for, by cause, with its count.
+    pub mended: BTreeMap<String, i64>,
 }
 
 impl Snapshot {
@@ -203,8 +205,10 @@ pub fn parse(line: &str, read_at_real_ns: i64) -> Result<Said> {
 fn snapshot(object: &Value, read_at_real_ns: i64) -> Result<Snapshot> {
     ensure!(field::int(object, "schema")? == 1, "schema 1 is what is known here");
     let sessions = object["sessions"].as_array().context("\"sessions\" is not a list")?;
-    let lost = object["health"]["lost"].as_object();
-    let lost = lost.into_iter().flatten();
+    let counts = |name: &str| -> BTreeMap<String, i64> {
+        let counts = object["health"][name].as_object().into_iter().flatten();
+        counts.filter_map(|(cause, n)| Some((cause.clone(), n.as_i64()?))).collect()
+    };
     let snapshot = Snapshot {
         at_real_ns: clock::parse_rfc3339(&field::text(object, "at")?)?,
         read_at_real_ns,
@@ -213,7 +217,8 @@ fn snapshot(object: &Value, read_at_real_ns: i64) -> Result<Snapshot> {
         worker: worker(&object["worker"]).context("worker")?,
         untagged: usage(&object["untagged"]).context("untagged")?,
         sessions: sessions.iter().map(session).collect::<Result<_>>()?,
-        lost: lost.filter_map(|(cause, n)| Some((cause.clone(), n.as_i64()?))).collect(),
+        lost: counts("lost"),
+        mended: counts("mended"),
     };
     let mut ids: Vec<_> = snapshot.sessions.iter().map(|session| &session.id).collect();
     ids.sort();

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use openrtc_common::wait;
+use openrtc_common::{account::state, wait};
 
 use super::{Now, Profiler};
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 
 /// How long a running thread is sampled, in a stall of fifty milliseconds or more.
 const SAMPLE_FOR_NS: u64 = 6_000_000;
+/// How often a sleeper that woke up meanwhile is looked at again.
+const SLEEPER_TRIES: usize = 4;
 /// Samples that are taken out of a ring, which holds fewer.
 const MAX_SAMPLES: usize = 16;
 /// Threads that are sampled at once; each takes a descriptor and 68 KiB.
@@ -58,16 +60,26 @@ fn samples(mut sampler: Sampler) -> Vec<Sample> {
 impl Profiler {
     /// Where the thread is, if it sleeps; else it begins to be sampled.
     pub(super) fn native_now(&mut self, wanted: &Wanted, now: Now) -> Option<String> {
-        let Some(registers) = wanted.registers else {
-            self.begin_sampling(wanted, now);
-            return None;
-        };
-        let wait::Registers { ip, sp, bp } = registers;
-        // A frame pointer that is not known is zero.
-        let registers = Registers { ip, sp, bp: Some(bp).filter(|bp| *bp != 0) };
-        let native = self.lookout.natives.stacks.of_sleeper(&self.worker, registers).innermost();
-        // One that woke up has written over what was read.
-        native.filter(|_| self.still_sleeps(wanted))
+        let mut sleeper = wanted.registers.map(|registers| (registers, wanted.turns));
+        for _ in 0..SLEEPER_TRIES {
+            let Some((wait::Registers { ip, sp, bp }, turns)) = sleeper else {
+                self.begin_sampling(wanted, now);
+                return None;
+            };
+            // A frame pointer that is not known is zero.
+            let registers = Registers { ip, sp, bp: Some(bp).filter(|bp| *bp != 0) };
+            let native = self.lookout.natives.stacks.of_sleeper(&self.worker, registers);
+            let thread = self.kernel.thread_of(wanted.tid)?;
+            if thread.clock.turns == turns {
+                return native.innermost();
+            }
+            // One that woke up has written over what was read; it may sleep again by now.
+            let waits = &thread.waits;
+            let is_away = matches!(thread.clock.state, state::OFF_CPU | state::RUNNABLE);
+            let is_its = is_away && waits.poll_at_ns == wanted.started_at_ns;
+            sleeper = is_its.then_some((waits.registers, thread.clock.turns));
+        }
+        None
     }
 
     fn begin_sampling(&mut self, wanted: &Wanted, now: Now) {
@@ -82,14 +94,6 @@ impl Profiler {
                 due_at_ns,
                 sampler,
             });
-        }
-    }
-
-    /// Whether the thread has slept since it was seen asleep.
-    fn still_sleeps(&self, wanted: &Wanted) -> bool {
-        match self.kernel.thread_of(wanted.tid) {
-            Some(thread) => thread.clock.turns == wanted.turns,
-            None => false,
         }
     }
 

@@ -32,6 +32,9 @@ const SOCKET: Expected = Expected {
     ..SLEEP
 };
 
+/// Python code that others keep from running; another thread tells them when.
+const DISTURBED: Expected = Expected { gil_held: None, ..PYTHON };
+
 /// Every kind of which the cause is looked at.
 pub const KINDS: &[Expected] = &[
     SLEEP,
@@ -68,9 +71,9 @@ pub const KINDS: &[Expected] = &[
         is_pure: false,
         ..SLEEP
     },
-    Expected { kind: "cpu-hog", ms: 30, cause: "run-queue", share: Share::RunDelay, ..PYTHON },
-    Expected { kind: "throttled", ms: 60, cause: "throttled", share: Share::Outside, ..PYTHON },
-    Expected { kind: "stopped", ms: 60, cause: "stopped", share: Share::Outside, ..PYTHON },
+    Expected { kind: "cpu-hog", ms: 30, cause: "run-queue", share: Share::RunDelay, ..DISTURBED },
+    Expected { kind: "throttled", ms: 60, cause: "throttled", share: Share::Outside, ..DISTURBED },
+    Expected { kind: "stopped", ms: 60, cause: "stopped", share: Share::Outside, ..DISTURBED },
     Expected {
         kind: "mixed",
         ms: 240,

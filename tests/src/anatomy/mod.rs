@@ -52,6 +52,7 @@ pub struct Scene {
     pub marks: Marks,
     scratch: Scratch,
     made: usize,
+    mended: i64,
 }
 
 /// What became of one kind.
@@ -79,7 +80,15 @@ impl Scene {
         let worker = Worker::start_with(&mut scratch.handed_to(&command))?;
         let mut probe = Probe::start(setting, worker.pid, for_probe)?;
         probe.snapshot().context("before the first stall")?;
-        Ok(Self { worker, probe, marks, scratch, made: 0 })
+        Ok(Self { worker, probe, marks, scratch, made: 0, mended: 0 })
+    }
+
+    /// Whether the kernel kept a switch of the worker's from the probe since this was asked last: then the
+    /// probe says of what it was in that it does not know.
+    pub fn missed_any(&mut self) -> Result<bool> {
+        let mended = self.probe.snapshot()?.mended.values().sum();
+        let before = std::mem::replace(&mut self.mended, mended);
+        Ok(mended > before)
     }
 
     /// Makes a stall of a kind; again, when the machine was too busy for it to be what it was to be.
