@@ -65,7 +65,10 @@ impl Profiler {
     pub(super) fn look_at_stalls(&mut self, now: Now, threads: &[ThreadLook]) {
         for wanted in self.ledger.stalls.take_wanted(now.monotonic_ns, threads) {
             let capture = self.capture(&wanted, now);
-            self.ledger.stalls.captured(wanted.stall_id, capture);
+            // What was read after its end is of something else.
+            if self.still_stalls(&wanted) {
+                self.ledger.stalls.captured(wanted.stall_id, capture);
+            }
         }
     }
 

@@ -36,15 +36,14 @@ impl Profiler {
         }
     }
 
-    /// The Python frames of a stalling thread; `None` where they cannot be read, or where the stall was
-    /// over before they were.
+    /// The Python frames of a stalling thread; `None` where they cannot be read.
     pub(super) fn stack(&mut self, wanted: &Wanted) -> Option<Stack> {
         let stack = self.read_stack(wanted.tid).or_else(|| {
             // It may have begun since.
             self.find_loops();
             self.read_stack(wanted.tid)
         })?;
-        self.still_stalls(wanted).then(|| Stack {
+        Some(Stack {
             frames: stack.frames.iter().map(frame).collect(),
             is_complete: stack.is_complete,
         })
@@ -56,7 +55,7 @@ impl Profiler {
     }
 
     /// Whether the poll still runs that was to be looked at.
-    fn still_stalls(&self, wanted: &Wanted) -> bool {
+    pub(super) fn still_stalls(&self, wanted: &Wanted) -> bool {
         let thread = self.kernel.thread_of(wanted.tid);
         thread.is_some_and(|thread| {
             !thread.polls.is_idle() && thread.polls.poll.at_ns == wanted.started_at_ns
