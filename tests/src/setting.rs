@@ -64,6 +64,11 @@ fn from_environment(name: &str) -> Result<PathBuf> {
     value.with_context(|| format!("{name} is not set; {HINT}"))
 }
 
+/// Whether all is asked for, however long it takes.
+fn is_all() -> bool {
+    std::env::var_os("OPENRTC_TESTS").is_some_and(|which| which == "all")
+}
+
 impl Setting {
     /// Reads what `cargo xtask` has set.
     pub fn from_environment() -> Result<Self> {
@@ -131,6 +136,14 @@ impl Setting {
         newest.unwrap_or(&self.interpreters[0])
     }
 
+    /// One without symbols and one with them; with `OPENRTC_TESTS=all` every interpreter that is there.
+    pub fn some_of_each(&self) -> Vec<&Interpreter> {
+        if is_all() {
+            return self.interpreters.iter().collect();
+        }
+        vec![self.usual(), self.newest()]
+    }
+
     /// An interpreter in a root, for what is about containers and not about versions; said where there
     /// is none, and an error in CI.
     pub fn contained(&self) -> Result<Option<&Interpreter>> {
@@ -157,6 +170,22 @@ impl Setting {
         }
         ensure!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
         Ok(())
+    }
+
+    /// The same on one loop for each interpreter, in turn: for what depends on both, and takes long.
+    /// `OPENRTC_TESTS=all` runs it on both.
+    pub fn in_turn(&self, mut test: impl FnMut(&Interpreter, Loop) -> Result<()>) -> Result<()> {
+        let turns: Vec<_> = self
+            .full()
+            .zip(Loop::ALL.into_iter().cycle())
+            .map(|(one, kind)| (&one.name, kind))
+            .collect();
+        self.on_each(|interpreter, kind| {
+            if is_all() || turns.contains(&(&interpreter.name, kind)) {
+                return test(interpreter, kind);
+            }
+            Ok(())
+        })
     }
 
     /// Where an interpreter's executable is, from anywhere.

@@ -27,7 +27,7 @@ fn each_kind_has_its_cause_its_line_and_its_split() -> Result<()> {
         }
         Ok(())
     };
-    setting.on_each(&mut note)?;
+    setting.in_turn(&mut note)?;
     for name in ALSO {
         match setting.chosen(&[(*name).to_owned()]) {
             Ok(found) => Loop::ALL.into_iter().try_for_each(|kind| note(&found[0], kind))?,
@@ -91,7 +91,7 @@ fn row_once(scene: &mut Scene, expected: &Expected) -> (String, bool) {
 #[test]
 fn those_who_had_to_wait_are_counted_with_what_they_lost() -> Result<()> {
     Setting::from_environment().and_then(|setting| {
-        setting.on_each(|interpreter, kind| {
+        setting.in_turn(|interpreter, kind| {
             let words = format!("--bystanders {BYSTANDERS}");
             let mut scene = Scene::start(&setting, interpreter, kind, &words, "")?;
             for kind in ["sleep", "python", "lock"] {
@@ -150,7 +150,7 @@ fn a_long_stall_is_looked_at_again() -> Result<()> {
 #[test]
 fn the_stack_is_that_of_the_worker() -> Result<()> {
     Setting::from_environment().and_then(|setting| {
-        setting.on_each(|interpreter, kind| {
+        setting.in_turn(|interpreter, kind| {
             let mut scene = Scene::start(&setting, interpreter, kind, "", "")?;
             // An await chain, a recursion, and a call of the standard library that sleeps.
             let deep = ["deep"].into_iter().chain([DEEP_CALLER; DEEP - 1]).collect::<Vec<_>>();

@@ -98,6 +98,6 @@ fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
 
 /// A program, not tests: its table is what there is to see.
 fn matrix(workspace: &Workspace, words: &[String]) -> Result<()> {
-    let mut matrix = tool::command(workspace, Roots::Make, "test-matrix")?;
+    let mut matrix = tool::test(workspace, Roots::Make, "test-matrix")?;
     step::run("matrix", matrix.args(words))
 }

@@ -2,14 +2,16 @@
 //! interpreters.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use anyhow::Result;
 
 use crate::{
-    daemon, root,
+    cargo, daemon, root,
     setup_python::{self, Roots},
     step::{self, say},
     workspace::Workspace,
@@ -22,16 +24,31 @@ pub fn run(
     program: &str,
     args: &[OsString],
 ) -> Result<ExitCode> {
-    let mut command = command(workspace, roots, program)?;
+    let built = daemon::build(workspace, &["openrtc-tests"])?;
+    let mut command = command(workspace, roots, &built, program)?;
     Ok(step::exit_code(step::status(command.args(args))?))
 }
 
-/// Builds it; returns the command that runs it.
-pub fn command(workspace: &Workspace, roots: Roots, program: &str) -> Result<Command> {
+/// Builds it as the tests are, so that it is there already when they were run; returns the command that
+/// runs it. The daemon is built for release all the same.
+pub fn test(workspace: &Workspace, roots: Roots, program: &str) -> Result<Command> {
     root::check()?;
-    let built = daemon::build(workspace, &["openrtc-tests"])?;
-    let probe = daemon::executable(&built, "openrtc-probe")?;
-    let program = daemon::executable(&built, program)?;
+    let mut built = daemon::build(workspace, &[])?;
+    let mut cargo = cargo::host(workspace);
+    cargo.args(["build", "--bins", "--package", "openrtc-tests"]);
+    built.extend(cargo::build("build openrtc-tests", &mut cargo)?);
+    command(workspace, roots, &built, program)
+}
+
+fn command(
+    workspace: &Workspace,
+    roots: Roots,
+    built: &BTreeMap<String, PathBuf>,
+    program: &str,
+) -> Result<Command> {
+    root::check()?;
+    let probe = daemon::executable(built, "openrtc-probe")?;
+    let program = daemon::executable(built, program)?;
     let interpreters = setup_python::run(workspace, roots)?;
     say(&format!("run {}", workspace.relative(program).display()));
     let mut command = root::command(program);
