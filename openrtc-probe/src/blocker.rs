@@ -140,6 +140,14 @@ pub enum Blocker {
         /// The variable's name.
         var: String,
     },
+    /// No task of the worker is of this session.
+    #[error("no task of process {pid} is of a session {session}")]
+    NoSuchSession {
+        /// The worker.
+        pid: i32,
+        /// What was typed.
+        session: String,
+    },
     /// The worker has not imported `asyncio`'s accelerator.
     #[error("process {pid} has no tasks to go by: it has not imported asyncio yet")]
     NoTasks {
@@ -236,6 +244,7 @@ impl Blocker {
             Self::NoSessionVar { .. } => {
                 "start a session in the worker, or name its variable: --session-var NAME".into()
             }
+            Self::NoSuchSession { pid, .. } => format!("openrtc-probe dump --pid {pid}"),
             Self::NoTasks { .. } => {
                 "start it when the worker's loop runs, or leave out --tag task-name".into()
             }
@@ -272,7 +281,7 @@ impl Blocker {
             | Self::LayoutMismatch { .. }
             | Self::NoTasks { .. }
             | Self::NoSessionVar { .. } => 4,
-            Self::Unreadable { .. } => 1,
+            Self::NoSuchSession { .. } | Self::Unreadable { .. } => 1,
         }
     }
 }
@@ -333,6 +342,7 @@ mod tests {
             Blocker::NoChildren,
             Blocker::OtherUser { pid, user: "livekit".into() },
             Blocker::NoSessionVar { var: "openrtc_session_id".into() },
+            Blocker::NoSuchSession { pid, session: "AJ_1f3c".into() },
             Blocker::NoTasks { pid },
             Blocker::NotX86_64 { arch: "aarch64".into() },
             Blocker::ProgramRefused {
@@ -388,6 +398,8 @@ mod tests {
   hint: sudo openrtc-probe --pid 4711
 4 no context variable named `openrtc_session_id` in the worker yet
   hint: start a session in the worker, or name its variable: --session-var NAME
+1 no task of process 4711 is of a session AJ_1f3c
+  hint: openrtc-probe dump --pid 4711
 4 process 4711 has no tasks to go by: it has not imported asyncio yet
   hint: start it when the worker's loop runs, or leave out --tag task-name
 3 this machine is aarch64: only x86_64 is supported

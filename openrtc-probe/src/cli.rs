@@ -4,6 +4,7 @@
 //! whatever clap would print.
 
 mod doctor;
+mod dump;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,10 +17,14 @@ use clap::{ArgAction, Args, Parser, ValueEnum};
 use crate::view::order::{Sort, StatusFilter};
 
 pub use doctor::Doctor;
+pub use dump::DumpOf;
 
 const AFTER_HELP: &str = "\
 What to put into a bug report, and what to type when nothing works:
   sudo openrtc-probe doctor [--pid PID]
+
+What every session waits for right now, and at which line:
+  sudo openrtc-probe dump --pid PID [--session ID]
 
 Exit codes:
   0  it did what was asked (also when the worker ends while attached)
@@ -163,6 +168,8 @@ pub enum Typed {
     Run(Box<Cli>),
     /// Something to examine.
     Doctor(Doctor),
+    /// A worker to look at once.
+    Dump(Box<DumpOf>),
     /// Help or version, asked for: print it to stdout as it is and exit 0.
     Print(String),
 }
@@ -175,10 +182,15 @@ where
 {
     let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
     // A command of its own: none of the flags above mean anything to it, nor its to them.
-    if let [_, command, rest @ ..] = words.as_slice()
-        && command == doctor::COMMAND
-    {
-        return typed(Doctor::try_parse_from(doctor::words(rest)), Typed::Doctor);
+    if let [_, command, rest @ ..] = words.as_slice() {
+        let named = format!("openrtc-probe {}", command.display());
+        let rest = std::iter::once(named.into()).chain(rest.iter().cloned());
+        if command == doctor::COMMAND {
+            return typed(Doctor::try_parse_from(rest), Typed::Doctor);
+        }
+        if command == dump::COMMAND {
+            return typed(DumpOf::try_parse_from(rest), |it| Typed::Dump(Box::new(it)));
+        }
     }
     typed(Cli::try_parse_from(words), |cli| Typed::Run(Box::new(cli)))
 }

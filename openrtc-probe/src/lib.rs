@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod cpython;
 pub mod doctor;
+pub mod dump;
 pub mod fleet;
 pub mod host;
 pub mod model;

@@ -29,6 +29,7 @@ fn start() -> anyhow::Result<u8> {
     let cli = match cli::parse(env::args_os())? {
         Typed::Run(cli) => *cli,
         Typed::Doctor(doctor) => return run::examine(&doctor),
+        Typed::Dump(typed) => return run::dump(&typed).map(|()| FINE),
         Typed::Print(text) => {
             return print_line(text.trim_end()).map(|()| FINE);
         }

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use self::wakes::{Wake, Wakes};
 use crate::{
     blocker::Blocker,
-    cli::{Doctor, TagSource, VarNames},
-    clock,
-    doctor::{self, Wanted},
+    cli::{Doctor, DumpOf, TagSource, VarNames},
+    clock, doctor,
+    dump::{self, Dump},
     fleet::{self, Fleet, Found, Member, Scout},
     model::{Stall, StallIds},
     output::{Output, Wish, print_line},
@@ -63,12 +63,44 @@ pub async fn run(plan: &Plan) -> Result<()> {
 /// Examines this host, and the worker if one was named, and prints the report; its exit code.
 pub fn examine(typed: &Doctor) -> Result<u8> {
     let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
-    let wanted =
-        Wanted { pid: typed.pid.map(u32::cast_signed), vars: [session_var, agent_var, tenant_var] };
+    let vars = [session_var, agent_var, tenant_var];
+    let wanted = doctor::Wanted { pid: typed.pid.map(u32::cast_signed), vars };
     let report = doctor::examine(&wanted, clock::now)?;
     let text = if typed.json { view::doctor::json(&report) } else { view::doctor::text(&report) };
     print_line(text.trim_end())?;
     Ok(report.exit_code())
+}
+
+/// Looks at what every session of a worker does, and prints it.
+///
+/// # Errors
+/// A [`Blocker`] inside where the user can do something about it.
+pub fn dump(typed: &DumpOf) -> Result<()> {
+    let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
+    let wanted = dump::Wanted {
+        pid: typed.pid.cast_signed(),
+        tag: tag(typed.tag),
+        vars: [session_var, agent_var, tenant_var],
+        session: typed.session.clone(),
+    };
+    let dump = dump::look(&wanted, clock::now)?;
+    for why in missing(&wanted, &dump) {
+        eprintln!("{why}\nhint: {}", why.hint());
+    }
+    let text = if typed.json { view::dump::json(&dump) } else { view::dump::text(&dump) };
+    print_line(text.trim_end())
+}
+
+/// Why a dump has less in it than was asked for.
+fn missing(wanted: &dump::Wanted, dump: &Dump) -> Vec<Blocker> {
+    let [var, ..] = wanted.vars.clone();
+    let no_var = (!dump.tag_found).then_some(Blocker::NoSessionVar { var });
+    let has_loop = dump.tasks() > 0 || !dump.event_loop.is_empty();
+    let workers = if has_loop { Vec::new() } else { fleet::workers_below(wanted.pid) };
+    if workers.is_empty() {
+        return no_var.into_iter().collect();
+    }
+    vec![Blocker::OnlyParent { pid: wanted.pid, workers }]
 }
 
 fn nobody_yet(pids: &[u32]) -> String {
@@ -76,14 +108,18 @@ fn nobody_yet(pids: &[u32]) -> String {
     format!("waiting: neither {} nor a process below runs an event loop yet", pids.join(", "))
 }
 
+fn tag(source: TagSource) -> Tag {
+    match source {
+        TagSource::Contextvar => Tag::Variable,
+        TagSource::TaskName => Tag::TaskName,
+    }
+}
+
 /// What all workers are looked at for.
 fn target(plan: &Plan) -> Target {
     Target {
         pid: 0,
-        tag: match plan.tag {
-            TagSource::Contextvar => Tag::Variable,
-            TagSource::TaskName => Tag::TaskName,
-        },
+        tag: tag(plan.tag),
         session_var: plan.vars.session.clone(),
         agent_var: plan.vars.agent.clone(),
         tenant_var: plan.vars.tenant.clone(),

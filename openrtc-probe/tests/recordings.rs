@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use flate2::read::GzDecoder;
 use openrtc_common::tag::TagText;
 use openrtc_probe::cpython::{
-    Python, VarAt,
+    CodeCache, Python, VarAt,
     layout::{self, LAYOUTS},
     memory::{ReadError, ReadMemory, RemoteAddr},
     recording::Recording,
@@ -176,6 +176,7 @@ fn damaged_memory_ends_every_walk() {
             let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
             for var in vars.into_iter().flatten() {
                 let _ = python.values(&contexts, var, |_, _| false);
+                let _ = python.look(&tasks, Some(var), &mut CodeCache::default());
             }
         }
     }

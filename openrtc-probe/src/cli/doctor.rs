@@ -1,7 +1,5 @@
 //! What was typed behind `openrtc-probe doctor`.
 
-use std::ffi::OsString;
-
 use clap::Parser;
 
 use super::{VarNames, pid};
@@ -36,11 +34,6 @@ pub struct Doctor {
     /// Write one JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// The words that clap is given: the program's name and what is behind the command.
-pub fn words(rest: &[OsString]) -> impl Iterator<Item = OsString> {
-    std::iter::once(OsString::from("openrtc-probe doctor")).chain(rest.iter().cloned())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! named limit; an object is believed only after its type was checked.
 
 mod code;
+mod coroutine;
 #[cfg(test)]
 mod fake;
 mod frame;
@@ -18,6 +19,7 @@ pub mod memory;
 mod object;
 mod origin;
 pub mod recording;
+mod seen;
 mod stack;
 mod task;
 #[cfg(test)]
@@ -37,14 +39,17 @@ use self::{
     layout::{Layout, Version, common},
     memory::{LiveMemory, PageCache, ReadMemory, RemoteAddr},
     object::Objects,
+    seen::Looker,
 };
 
 pub use self::{
     code::{Code, CodeCache},
+    coroutine::{Await, End, Link, Waiter},
     frame::FrameAt,
     gil::{GilAt, GilHolder},
     object::WalkError,
     origin::Origin,
+    seen::TaskSeen,
     stack::{Frame, MAX_FRAMES, Stack},
     task::TaskAt,
     thread::{Entered, LoopType},
@@ -217,9 +222,10 @@ impl<M: ReadMemory> Python<M> {
             return None;
         }
         let name = objects.type_name(ty).ok().filter(|name| !name.is_empty())?;
-        // A type made in C has its module in its name already.
         Some(match thread::module_of(&objects, ty).as_str() {
             "" | "builtins" => name,
+            // A type made in C has its module in its name already.
+            module if name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.')) => name,
             module => format!("{module}.{name}"),
         })
     }
@@ -295,6 +301,37 @@ impl<M: ReadMemory> Python<M> {
     /// The frame at `at`, read at one moment; `None` where none can be there.
     pub fn frame(&self, at: RemoteAddr) -> Option<FrameAt> {
         FrameAt::read(&self.objects(&self.memory), at)
+    }
+
+    /// What each task is called, what its context holds in `var`, and what it does, in their order; `None`
+    /// where it was gone by then. What is said of one task was there at one time.
+    ///
+    /// # Errors
+    /// Where the types of tasks and futures cannot be found.
+    pub fn look(
+        &self,
+        tasks: &[TaskAt],
+        var: Option<VarAt>,
+        cache: &mut CodeCache,
+    ) -> Result<Vec<Option<TaskSeen>>, WalkError> {
+        #[expect(clippy::redundant_closure, reason = "the function alone is not general enough")]
+        let asyncio = self.retry(|objects| task::asyncio_types(objects))?;
+        let objects = &self.objects(&self.memory);
+        let left = coroutine::Links::default();
+        Ok(Looker { objects, asyncio: &asyncio, var, left }.look(tasks, cache))
+    }
+
+    /// The text that each context holds in any of `vars`.
+    pub fn texts(&self, vars: &[VarAt], contexts: &[RemoteAddr]) -> Vec<Option<String>> {
+        let mut texts = vec![None; contexts.len()];
+        for var in vars {
+            let values = self.values(contexts, *var, |_, _| false).into_iter();
+            for (text, value) in texts.iter_mut().zip(values) {
+                let value = value.ok().flatten().filter(|value| value.type_addr().is_none());
+                *text = text.take().or(value.map(|value| value.chars().collect()));
+            }
+        }
+        texts
     }
 
     /// Where a thread is, read while it runs; of the poll whose `context_ver` is `expected`, if that is

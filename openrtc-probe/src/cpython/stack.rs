@@ -29,6 +29,8 @@ const MAX_READINGS: usize = 8;
 /// Where a thread is, in one of its frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// Where it stands: while a coroutine lives, its frame is nobody else's.
+    pub at: RemoteAddr,
     /// What runs.
     pub code: Arc<Code>,
     /// Its line, `None` where there is none, such as in code that the compiler adds.
@@ -209,7 +211,7 @@ impl Found {
 
     fn frame(&self) -> Option<Frame> {
         let code = Arc::clone(self.code.as_ref()?);
-        Some(Frame { line: code.line(self.frame.offset), code })
+        Some(Frame { at: self.frame.at, line: code.line(self.frame.offset), code })
     }
 }
 

@@ -14,7 +14,7 @@ const MAX_TASKS: usize = 100_000;
 /// `sizeof(TaskObj)` at most.
 const MAX_TASK_BYTES: usize = 512;
 /// `STATE_PENDING` of a task.
-const PENDING: u32 = 0;
+pub const PENDING: u32 = 0;
 
 /// A pending `asyncio.Task` and its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,28 @@ pub fn task_type<M: ReadMemory>(objects: &Objects<'_, M>) -> Result<Option<Remot
         }
     }
     Ok(None)
+}
+
+/// Two types of an interpreter's `_asyncio`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsyncioTypes {
+    /// `Task`.
+    pub task: RemoteAddr,
+    /// `Future`, from which it is derived.
+    pub future: RemoteAddr,
+}
+
+/// Those of each interpreter that has them.
+pub fn asyncio_types<M: ReadMemory>(
+    objects: &Objects<'_, M>,
+) -> Result<Vec<AsyncioTypes>, WalkError> {
+    let mut found = Vec::new();
+    for interp in thread::interpreters(objects)? {
+        let Some((names, task)) = accelerator(objects, interp)? else { continue };
+        let Some(future) = objects.dict_get(names, "Future")? else { continue };
+        found.push(AsyncioTypes { task, future });
+    }
+    Ok(found)
 }
 
 /// The names in the module `_asyncio` of an interpreter, and the type `Task` among them.
@@ -185,7 +207,7 @@ pub fn name<M: ReadMemory>(
 }
 
 /// The task at `task`, if there is one and it is not done.
-fn pending<M: ReadMemory>(
+pub fn pending<M: ReadMemory>(
     objects: &Objects<'_, M>,
     task_type: RemoteAddr,
     task: RemoteAddr,

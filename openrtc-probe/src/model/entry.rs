@@ -29,10 +29,10 @@ pub(super) struct Census {
 }
 
 /// The names of types whose values serve as tags, by their addresses.
-pub(super) type TypeNames = HashMap<u64, String>;
+pub type TypeNames = HashMap<u64, String>;
 
 /// The id of a tag as views show it, and what it is made of.
-pub(super) fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
+pub fn id_of(tag: &TagText, names: &TypeNames) -> (String, IdType) {
     if let Some(number) = tag.task_number() {
         return (format!("Task-{number}"), IdType::Text);
     }

@@ -17,6 +17,7 @@ mod tests;
 
 pub use anatomy::{Anatomy, Capture, Frame, GilHolder, Late, MAX_BYSTANDERS, Process, Stack};
 pub use cause::{Causes, Class, GilPlaces, class_of_wait};
+pub use entry::{TypeNames, id_of};
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
 pub use merge::merge;

@@ -159,22 +159,9 @@ impl Profiler {
     /// The names of sessions, each read in a context that holds its tag.
     fn names_in(&self, sessions: &[(TagKey, RemoteAddr)]) -> Vec<(TagKey, Names)> {
         let contexts: Vec<RemoteAddr> = sessions.iter().map(|(_, context)| *context).collect();
-        let names = self.texts(&self.vars.agents, &contexts);
-        let names = names.into_iter().zip(self.texts(&self.vars.tenants, &contexts));
+        let names = self.python.texts(&self.vars.agents, &contexts);
+        let names = names.into_iter().zip(self.python.texts(&self.vars.tenants, &contexts));
         let keys = sessions.iter().map(|(key, _)| *key);
         keys.zip(names.map(|(agent, tenant)| Names { agent, tenant })).collect()
-    }
-
-    /// The text that each context holds in one of `vars`.
-    fn texts(&self, vars: &[VarAt], contexts: &[RemoteAddr]) -> Vec<Option<String>> {
-        let mut texts = vec![None; contexts.len()];
-        for var in vars {
-            let values = self.python.values(contexts, *var, |_, _| false).into_iter();
-            for (text, value) in texts.iter_mut().zip(values) {
-                let value = value.ok().flatten().filter(|value| value.type_addr().is_none());
-                *text = text.take().or(value.map(|value| value.chars().collect()));
-            }
-        }
-        texts
     }
 }

@@ -9,6 +9,7 @@
 mod columns;
 mod columns_of;
 pub mod doctor;
+pub mod dump;
 mod grid;
 mod harmless;
 pub mod header;

@@ -55,6 +55,19 @@ pub struct Interpreter {
     pub loops: Loops,
 }
 
+/// What it takes to read an interpreter's memory, whether or not it can be probed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readable {
+    /// Its version.
+    pub version: Version,
+    /// Where the fields that we read stand.
+    pub layout: Layout,
+    /// Where it publishes parts of its layout.
+    pub published: Published,
+    /// Where its own objects stand.
+    pub addresses: Addresses,
+}
+
 /// What an interpreter is, whether or not it can be probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -105,19 +118,7 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
     let live = LiveMemory::new(worker.pid());
     let memory = PageCache::new(&live);
     let found = Found { worker, binary, memory: &memory };
-    let exported = found.exported_version()?;
-    let published = Published {
-        runtime: found.object("_PyRuntime")?,
-        asyncio: asyncio_debug(worker, &mappings, &found.binary),
-    };
-    let choose = |version| layout::choose(worker.pid(), version, &memory, published);
-    // Before anything else: the rest may well look different in what we do not know.
-    let known = exported.map(choose).transpose()?;
-    let addresses = found.addresses()?;
-    let (version, layout) = match exported.zip(known) {
-        Some(known) => known,
-        None => found.unexported_version(&addresses).and_then(|v| Ok((v, choose(v)?)))?,
-    };
+    let Readable { version, layout, published, addresses } = found.readable(&mappings)?;
     let functions = found.functions(addresses.context_type)?;
     let (segment, bytes) = found.text(&functions)?;
     let code = MachineCode { bytes: &bytes, addr: segment.addr };
@@ -136,6 +137,13 @@ pub fn find(worker: &Worker) -> Result<Interpreter, Blocker> {
         changes_are_seen,
         loops,
     })
+}
+
+/// Finds what it takes to read the memory of the interpreter of `worker`. Its code is not looked at.
+pub fn readable(worker: &Worker) -> Result<Readable, Blocker> {
+    let (mappings, binary) = locate(worker)?;
+    let live = LiveMemory::new(worker.pid());
+    Found { worker, binary, memory: &PageCache::new(&live) }.readable(&mappings)
 }
 
 /// What the worker has mapped, and which of that is CPython.
@@ -228,6 +236,23 @@ pub(super) struct Found<'w, M> {
 }
 
 impl<M: ReadMemory> Found<'_, M> {
+    fn readable(&self, mappings: &[Mapping]) -> Result<Readable, Blocker> {
+        let exported = self.exported_version()?;
+        let published = Published {
+            runtime: self.object("_PyRuntime")?,
+            asyncio: asyncio_debug(self.worker, mappings, &self.binary),
+        };
+        let choose = |version| layout::choose(self.worker.pid(), version, self.memory, published);
+        // Before anything else: the rest may well look different in what we do not know.
+        let known = exported.map(choose).transpose()?;
+        let addresses = self.addresses()?;
+        let (version, layout) = match exported.zip(known) {
+            Some(known) => known,
+            None => self.unexported_version(&addresses).and_then(|v| Ok((v, choose(v)?)))?,
+        };
+        Ok(Readable { version, layout, published, addresses })
+    }
+
     /// Exported since 3.11: <https://docs.python.org/3/c-api/apiabiversion.html#c.Py_Version>.
     fn exported_version(&self) -> Result<Option<Version>, Blocker> {
         let Some(addr) = self.binary.symbol("Py_Version") else { return Ok(None) };

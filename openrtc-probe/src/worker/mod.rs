@@ -42,7 +42,7 @@ pub use self::{
     binary::{ElfAddr, FileId, FileOffset, Mapping},
     descriptor::process_name,
     family::{descendants, is_listed, python_below},
-    interpreter::{Identity, Interpreter, Loops},
+    interpreter::{Identity, Interpreter, Loops, Readable},
     register::Register,
     site::{Site, SiteKind},
     task_step::TaskStepSite,
@@ -252,6 +252,24 @@ impl Worker {
     pub fn python(&self, found: &Interpreter, tids: &Tids) -> Result<Python, Blocker> {
         let Interpreter { version, layout, addresses, .. } = found;
         Python::open(LiveMemory::new(self.pid), *version, layout.clone(), addresses, tids)
+    }
+
+    /// Finds what it takes to read the memory of its interpreter, also where it is none that we can probe.
+    ///
+    /// # Errors
+    /// A [`Blocker`] that says why there is none, or why its memory is not understood.
+    pub fn readable(&self) -> Result<Readable, Blocker> {
+        interpreter::readable(self)
+    }
+
+    /// What is in the memory of its interpreter, which must be laid out as `found` says; `tids` are its
+    /// threads.
+    ///
+    /// # Errors
+    /// [`Blocker::LayoutMismatch`].
+    pub fn python_of(&self, found: Readable, tids: &Tids) -> Result<Python, Blocker> {
+        let Readable { version, layout, addresses, .. } = found;
+        Python::open(LiveMemory::new(self.pid), version, layout, &addresses, tids)
     }
 
     /// Says which interpreter it is, also where it is none that we can probe.

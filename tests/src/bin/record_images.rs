@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use flate2::{Compression, write::GzEncoder};
 use openrtc_probe::{
     cpython::{
-        Python, layout,
+        CodeCache, Python, layout,
         memory::{LiveMemory, ReadMemory},
         recording::{Facts, Recorder, Recording},
         unexported_version,
@@ -74,10 +74,12 @@ fn walk(memory: &impl ReadMemory, pid: i32, facts: &Facts) -> Result<()> {
     for thread in python.threads(&facts.tids)? {
         python.entered(&thread).context("reading a thread's contexts")?;
     }
-    let contexts: Vec<_> = python.tasks()?.iter().map(|task| task.context).collect();
+    let tasks = python.tasks()?;
+    let contexts: Vec<_> = tasks.iter().map(|task| task.context).collect();
     let vars = python.find_vars(&["openrtc_session_id", "openrtc_agent_name"])?;
     for var in vars.into_iter().flatten() {
         python.values(&contexts, var, |_, _| false);
+        python.look(&tasks, Some(var), &mut CodeCache::default())?;
     }
     Ok(())
 }

@@ -76,8 +76,8 @@ pub const ROOMS: &[Room] = &[
             "tokio",
         ],
         rooms: &[
-            "blocker", "bpf", "cli", "clock", "cpython", "doctor", "fleet", "host", "model",
-            "output", "plan", "profiler", "serve", "view", "worker",
+            "blocker", "bpf", "cli", "clock", "cpython", "doctor", "dump", "fleet", "host",
+            "model", "output", "plan", "profiler", "serve", "view", "worker",
         ],
         has_clock: true,
         ..ROOM
@@ -170,6 +170,12 @@ pub const ROOMS: &[Room] = &[
     },
     Room { path: "model", crates: &["openrtc_common", "syscalls"], without: IO, ..ROOM },
     Room {
+        path: "dump",
+        crates: &["openrtc_common"],
+        rooms: &["blocker", "cpython", "model", "profiler", "worker"],
+        ..ROOM
+    },
+    Room {
         path: "view",
         crates: &["anyhow", "jiff", "thiserror", "unicode_segmentation", "unicode_width"],
         rooms: &["model"],
@@ -182,6 +188,13 @@ pub const ROOMS: &[Room] = &[
         rooms: &["model"],
         // Serialisers write to streams.
         without: IO_BUT_STREAMS,
+        ..ROOM
+    },
+    Room {
+        path: "view/dump",
+        crates: &["serde", "unicode_width"],
+        rooms: &["dump", "model"],
+        without: IO,
         ..ROOM
     },
     Room { path: "view/doctor", crates: &["serde"], rooms: &["doctor"], without: IO, ..ROOM },

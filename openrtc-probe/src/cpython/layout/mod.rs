@@ -186,6 +186,8 @@ pub mod common {
 
     /// `PyObject.ob_type`.
     pub const OB_TYPE: u64 = 8;
+    /// `sizeof(PyObject)`: where the first field of an object of fixed size stands.
+    pub const FIRST_FIELD: u64 = 16;
     /// `PyThreadState.context_ver`, from `PyThreadState.context`.
     pub const CONTEXT_VERSION: u64 = 8;
     /// `PyContext.ctx_vars`.
