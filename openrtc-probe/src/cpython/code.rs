@@ -21,6 +21,8 @@ const MAX_HEAD_BYTES: usize = 512;
 const MAX_TEXT_BYTES: usize = 512;
 /// Bytes of a table of lines; a longer one is not read.
 const MAX_TABLE_BYTES: usize = 1 << 16;
+/// Bytes of known code objects that are read at once.
+const MAX_AT_ONCE: usize = 1 << 18;
 /// Code objects that are remembered.
 const MAX_CODES: usize = 4096;
 /// Bytes of texts and tables that are remembered (16 MiB).
@@ -69,10 +71,14 @@ struct Head {
 
 impl Head {
     fn read<M: ReadMemory>(objects: &Objects<'_, M>, at: RemoteAddr) -> Option<Self> {
-        let layout = &objects.layout.code;
         let mut bytes = [0; MAX_HEAD_BYTES];
-        let bytes = bytes.get_mut(..layout.bytes as usize)?;
+        let bytes = bytes.get_mut(..objects.layout.code.bytes as usize)?;
         objects.memory.read_fresh(at, bytes).ok()?;
+        Self::of(objects, bytes)
+    }
+
+    fn of<M>(objects: &Objects<'_, M>, bytes: &[u8]) -> Option<Self> {
+        let layout = &objects.layout.code;
         let word = |at: u64| {
             let word = bytes.get(at as usize..).and_then(<[u8]>::first_chunk);
             word.map(|word| RemoteAddr(u64::from_le_bytes(*word)))
@@ -91,6 +97,9 @@ impl Head {
         })
     }
 }
+
+/// Where the parts of a code object stand, and in how many bytes.
+type Places = [(RemoteAddr, usize); 4];
 
 /// Everything that makes up a [`Code`], as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +128,28 @@ impl Parts {
             function: text(head.function, before.map(|known| &known.function))?,
             table: (!table.is_cut()).then_some(table),
         })
+    }
+
+    /// Where all of it stands, and in how many bytes: itself and its three members. `None` where not all
+    /// of that is kept.
+    fn places<M>(&self, objects: &Objects<'_, M>, at: RemoteAddr) -> Option<Places> {
+        let Head { file, function, table, .. } = self.head;
+        Some([
+            (at, objects.layout.code.bytes as usize),
+            (file, self.file.span()?),
+            (function, self.function.span()?),
+            (table, self.table.as_ref()?.span()?),
+        ])
+    }
+
+    /// Whether the same stands in the bytes of its places.
+    fn is_in<M>(&self, objects: &Objects<'_, M>, places: [&[u8]; 4]) -> bool {
+        let [head, file, function, table] = places;
+        let known = self.table.as_ref();
+        Head::of(objects, head) == Some(self.head)
+            && self.file.is_in(objects, file, Kind::Text)
+            && self.function.is_in(objects, function, Kind::Text)
+            && known.is_some_and(|known| known.is_in(objects, table, Kind::Bytes))
     }
 
     fn code(&self, format: LineTable) -> Code {
@@ -169,6 +200,54 @@ impl CodeCache {
         let code = Arc::new(parts.code(objects.layout.code.lines));
         self.remember(at, parts, Arc::clone(&code));
         Some(code)
+    }
+
+    /// The code objects at `wanted`, no two of which are the same, by address. Those that are known are
+    /// read at once.
+    pub(super) fn read_all<M: ReadMemory>(
+        &mut self,
+        objects: &Objects<'_, M>,
+        wanted: &[RemoteAddr],
+    ) -> HashMap<RemoteAddr, Option<Arc<Code>>> {
+        let mut found = self.unchanged(objects, wanted);
+        for at in wanted {
+            found.entry(*at).or_insert_with(|| self.read(objects, *at));
+        }
+        found
+    }
+
+    /// Those of the known code objects that are as they were.
+    fn unchanged<M: ReadMemory>(
+        &self,
+        objects: &Objects<'_, M>,
+        wanted: &[RemoteAddr],
+    ) -> HashMap<RemoteAddr, Option<Arc<Code>>> {
+        let mut length = 0;
+        let known = wanted.iter().filter_map(|at| {
+            let (parts, code) = self.codes.get(at)?;
+            let places = parts.places(objects, *at)?;
+            length += places.iter().map(|(_, length)| length).sum::<usize>();
+            (length <= MAX_AT_ONCE).then_some((*at, parts, code, places))
+        });
+        let known: Vec<_> = known.collect();
+        let mut bytes = vec![0; length.min(MAX_AT_ONCE)];
+        let mut rest = &mut bytes[..];
+        let mut places = Vec::with_capacity(4 * known.len());
+        for (at, length) in known.iter().flat_map(|(.., places)| places) {
+            let (place, after) = rest.split_at_mut_checked(*length).unwrap_or_default();
+            places.push((*at, place));
+            rest = after;
+        }
+        let read = objects.memory.read_all(&mut places);
+        let mut places = places.iter().take(read).map(|(_, place)| &place[..]);
+        let mut found = HashMap::new();
+        for (at, parts, code, _) in &known {
+            let own = [(); 4].map(|()| places.next().unwrap_or_default());
+            if parts.is_in(objects, own) {
+                found.insert(*at, Some(Arc::clone(code)));
+            }
+        }
+        found
     }
 
     fn remember(&mut self, at: RemoteAddr, parts: Parts, code: Arc<Code>) {

@@ -42,6 +42,9 @@ impl FrameAt {
         };
         let owner = match layout.owner {
             Some(at) => *bytes.get(at as usize)?,
+            // An object, of which nobody has a reference once it has returned: it waits to be used again,
+            // and its caller is the next one that waits.
+            None if word(common::REFERENCES)?.cast_signed() <= 0 => return None,
             None => 0,
         };
         let code = RemoteAddr(word(layout.code)? & !common::REFERENCE_TAG);

@@ -3,13 +3,9 @@
 //! Invariants: nothing is ever written to the worker and it is never stopped; so everything read
 //! may be torn, stale or hostile, and no read is longer than its caller's named limit.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fmt,
-    hash::{BuildHasher, Hasher, RandomState},
-    io::IoSliceMut,
-};
+mod pages;
+
+use std::{fmt, io::IoSliceMut};
 
 use bytemuck::{AnyBitPattern, Pod, Zeroable};
 use nix::{
@@ -18,6 +14,8 @@ use nix::{
     unistd::Pid,
 };
 use openrtc_common::tag::TAG_BYTES;
+
+pub use pages::{Order, PageCache};
 
 /// An address in the worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -79,6 +77,13 @@ pub trait ReadMemory {
         self.read_exact(addr, buf)
     }
 
+    /// Fills each of `parts` from its address, one after the other and as close together as can be; how
+    /// many of them, up to the first that fails.
+    fn read_all(&self, parts: &mut [(RemoteAddr, &mut [u8])]) -> usize {
+        let read = |(addr, buf): &mut (RemoteAddr, &mut [u8])| self.read_fresh(*addr, buf).is_ok();
+        parts.iter_mut().map(read).take_while(|is_read| *is_read).count()
+    }
+
     /// The value at `addr`.
     fn read<T: AnyBitPattern>(&self, addr: RemoteAddr) -> Result<T, ReadError> {
         let len = size_of::<T>();
@@ -118,6 +123,10 @@ impl<M: ReadMemory> ReadMemory for &M {
     fn read_fresh(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
         (**self).read_fresh(addr, buf)
     }
+
+    fn read_all(&self, parts: &mut [(RemoteAddr, &mut [u8])]) -> usize {
+        (**self).read_all(parts)
+    }
 }
 
 /// Values up to this many bytes are read without an allocation.
@@ -150,133 +159,40 @@ impl ReadMemory for LiveMemory {
             Ok(_) | Err(_) => Err(unmapped),
         }
     }
-}
 
-/// Bytes of a page on x86-64: the unit in which memory is mapped or not.
-const PAGE_BYTES: usize = 4096;
-/// Pages that one walk keeps (64 MiB); beyond that it starts over with an empty cache.
-const MAX_PAGES: usize = 16_384;
-/// Longer reads go past the cache: they are bulk data that is read once.
-const MAX_CACHED_READ: usize = 4 * PAGE_BYTES;
-
-/// Whole pages of another memory, kept for the length of one walk: thousands of small reads become
-/// few system calls, and all reads from one page see the same moment.
-pub struct PageCache<'m, M> {
-    memory: &'m M,
-    pages: RefCell<Pages>,
-}
-
-/// The pages by their addresses; `None` where one cannot be read as a whole.
-#[derive(Default)]
-struct Pages {
-    places: HashMap<u64, usize, Spread>,
-    pages: Vec<Option<Box<Page>>>,
-    /// The one that was read last, and its place: the fields of an object mostly stand in one page.
-    last: Option<(u64, usize)>,
-}
-
-type Page = [u8; PAGE_BYTES];
-
-impl<'m, M: ReadMemory> PageCache<'m, M> {
-    /// An empty cache over `memory`.
-    pub fn new(memory: &'m M) -> Self {
-        Self { memory, pages: RefCell::default() }
-    }
-
-    /// Copies from one page; says whether the page could be read as a whole.
-    fn copy(&self, page: u64, from: usize, out: &mut [u8]) -> bool {
-        let mut pages = self.pages.borrow_mut();
-        let place = match pages.last {
-            Some((last, place)) if last == page => place,
-            _ => self.place(&mut pages, page),
-        };
-        pages.last = Some((page, place));
-        let Some(Some(bytes)) = pages.pages.get(place) else { return false };
-        let Some(bytes) = bytes.get(from..from + out.len()) else { return false };
-        out.copy_from_slice(bytes);
-        true
-    }
-
-    /// The place of a page, which is read if it is not there.
-    fn place(&self, pages: &mut Pages, page: u64) -> usize {
-        if pages.pages.len() >= MAX_PAGES {
-            *pages = Pages::default();
-        }
-        let Pages { places, pages, .. } = pages;
-        *places.entry(page).or_insert_with(|| {
-            let mut bytes = Box::new([0; PAGE_BYTES]);
-            let is_whole = self.memory.read_exact(RemoteAddr(page), &mut bytes[..]).is_ok();
-            pages.push(is_whole.then_some(bytes));
-            pages.len() - 1
-        })
-    }
-}
-
-/// Hashes one word by multiplying it with a number that nobody knows in advance: several times faster
-/// than the library's hash, which is made for more than that.
-#[derive(Clone, Copy)]
-struct Spread(u64);
-
-impl Default for Spread {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(0_u64) | 1)
-    }
-}
-
-impl BuildHasher for Spread {
-    type Hasher = WordHasher;
-
-    fn build_hasher(&self) -> WordHasher {
-        WordHasher { factor: self.0, hash: 0 }
-    }
-}
-
-/// The hash of the words so far.
-struct WordHasher {
-    factor: u64,
-    hash: u64,
-}
-
-impl Hasher for WordHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        let wide = u128::from(self.hash ^ word) * u128::from(self.factor);
-        self.hash = wide as u64 ^ (wide >> 64) as u64;
-    }
-
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-}
-
-impl<M: ReadMemory> ReadMemory for PageCache<'_, M> {
-    fn read_fresh(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
-        self.memory.read_fresh(addr, buf)
-    }
-
-    fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
-        if buf.len() > MAX_CACHED_READ {
-            return self.memory.read_exact(addr, buf);
-        }
-        let mut at = addr.0;
-        let mut rest = &mut buf[..];
-        while !rest.is_empty() {
-            let from = (at % PAGE_BYTES as u64) as usize;
-            let here = rest.len().min(PAGE_BYTES - from);
-            let (now, later) = rest.split_at_mut(here);
-            if !self.copy(at - from as u64, from, now) {
-                // A recorded image may hold less than pages.
-                return self.memory.read_exact(addr, buf);
+    /// In few system calls.
+    fn read_all(&self, parts: &mut [(RemoteAddr, &mut [u8])]) -> usize {
+        let mut whole = 0;
+        for together in parts.chunks_mut(MAX_TOGETHER) {
+            let read = self.read_together(together);
+            whole += read;
+            if read < together.len() {
+                break;
             }
-            at = at.wrapping_add(here as u64);
-            rest = later;
         }
-        Ok(())
+        whole
+    }
+}
+
+/// Parts that one system call reads: half of what it takes.
+const MAX_TOGETHER: usize = 512;
+
+impl LiveMemory {
+    /// As [`ReadMemory::read_all`], in one system call.
+    fn read_together(self, parts: &mut [(RemoteAddr, &mut [u8])]) -> usize {
+        let far: Vec<_> = parts
+            .iter()
+            .map(|(addr, buf)| RemoteIoVec { base: addr.0 as usize, len: buf.len() })
+            .collect();
+        let mut near: Vec<_> = parts.iter_mut().map(|(_, buf)| IoSliceMut::new(buf)).collect();
+        // It ends at the first part that is not there as a whole.
+        let mut read = process_vm_readv(self.pid, &mut near, &far).unwrap_or(0);
+        let is_whole = |part: &&RemoteIoVec| {
+            let rest = read.checked_sub(part.len);
+            read = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        far.iter().take_while(is_whole).count()
     }
 }
 
@@ -342,7 +258,7 @@ pub mod image {
 
 #[cfg(test)]
 mod tests {
-    use super::{image::Image, *};
+    use super::*;
 
     #[test]
     fn own_memory_is_read() {
@@ -357,25 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_read_once() {
-        let mut image = Image::default();
-        image.put(0x1000, &[1; 2 * PAGE_BYTES]);
-        let cache = PageCache::new(&image);
-        for i in 0..100 {
-            assert_eq!(cache.read::<u8>(RemoteAddr(0x1000 + i)), Ok(1));
-        }
-        assert_eq!(image.reads.get(), 1);
-        assert_eq!(cache.read::<[u8; 16]>(RemoteAddr(0x1ff8)), Ok([1; 16]), "across pages");
-        assert_eq!(image.reads.get(), 2);
-    }
-
-    #[test]
-    fn a_page_in_part_is_read_exactly() {
-        let mut image = Image::default();
-        image.put(0x1234, b"tag\0");
-        let cache = PageCache::new(&image);
-        assert_eq!(cache.read_c_str(RemoteAddr(0x1234), 16), Ok("tag".into()));
-        assert_eq!(cache.read_c_str(RemoteAddr(0x1234), 2), Ok("ta".into()));
-        assert!(cache.read::<u64>(RemoteAddr(0x1234)).is_err());
+    fn many_parts_are_read_up_to_the_first_that_is_not_there() {
+        let words = [7_u64, 8];
+        let memory = LiveMemory::new(std::process::id() as i32);
+        let at = RemoteAddr(words.as_ptr() as u64);
+        let (mut one, mut two, mut three) = ([0; 8], [0; 8], [0; 8]);
+        let parts: &mut [(RemoteAddr, &mut [u8])] =
+            &mut [(at.plus(8), &mut one), (RemoteAddr(0), &mut two), (at, &mut three)];
+        assert_eq!(memory.read_all(parts), 1);
+        parts.swap(1, 2);
+        assert_eq!(memory.read_all(parts), 2);
+        assert_eq!(memory.read_all(&mut []), 0);
+        assert_eq!((u64::from_le_bytes(one), u64::from_le_bytes(three)), (8, 7));
     }
 }

@@ -1,19 +1,28 @@
 //! The Python stack of a thread that runs while it is read.
 //!
-//! A frame that has returned leaves its memory to the next one within microseconds, and there is no lock
-//! to ask. So the whole is read twice in a row at least, what each frame runs as well, and only what both
-//! readings say counts: from the outermost frame inwards, up to where they differ. Of the innermost frame
-//! that is left the later instruction stands; one further out moves only when what it called has
-//! returned, so where those differ everything further in is another call and does not count.
+//! A frame that has returned leaves its memory to the next one within a fraction of a microsecond, which is
+//! less than a reading takes, and there is no lock to ask. So a reading may put a call together with a
+//! caller that has gone on meanwhile. It is not believed: only what many readings in a row say alike
+//! counts, from the outermost frame inwards. A caller moves only when what it called has returned, so where
+//! its instruction differs everything further in is another call; the instruction of the innermost frame
+//! that is left is the last one seen.
+//!
+//! A wrong pair of call and caller takes two states of the caller, one for each half. Whatever their shares
+//! of the time, it is at most a quarter of the readings; that all of [`ALIKE`] show the same one is less
+//! than one in ten million. As a thread that loops and our readings may keep step, every other reading
+//! goes the other way round.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     PyThread,
     code::{Code, CodeCache},
     frame::FrameAt,
     layout::CurrentFrame,
-    memory::{PageCache, ReadMemory, RemoteAddr},
+    memory::{Order, PageCache, ReadMemory, RemoteAddr},
     object::Objects,
     origin::Origin,
     thread,
@@ -23,8 +32,10 @@ use super::{
 pub const MAX_FRAMES: usize = 256;
 /// Frames that are read at all, with the interpreter's own between them.
 const MAX_STEPS: usize = 2 * MAX_FRAMES;
-/// How often a moving stack is read before the best that two readings in a row agreed on is taken.
-const MAX_READINGS: usize = 8;
+/// Readings in a row that have to say the same.
+const ALIKE: usize = 12;
+/// Readings of a stack that moves, before only what stands still in it is told.
+const MAX_READINGS: usize = 4 * ALIKE;
 
 /// Where a thread is, in one of its frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,83 +77,115 @@ pub struct Stack {
     pub version: u64,
 }
 
-/// One frame of a reading.
-struct Found {
-    frame: FrameAt,
-    /// `None` where no code object could be read.
-    code: Option<Arc<Code>>,
-}
-
 /// All frames as one reading saw them, innermost first.
 struct Reading {
-    frames: Vec<Found>,
+    frames: Vec<FrameAt>,
     version: u64,
     /// It ends where the outermost frame is.
     has_end: bool,
 }
 
 /// The stack of a thread; of the poll whose `context_ver` is `expected`, if that is given. `None` where
-/// that poll has ended, where the thread is gone, or where no two readings have anything in common.
+/// that poll has ended, where the thread is gone, or where nothing in it stands still.
 pub fn read<M: ReadMemory>(
     objects: &Objects<'_, M>,
     thread: &PyThread,
     cache: &mut CodeCache,
     expected: Option<u64>,
 ) -> Option<Stack> {
-    let mut best: Option<Stack> = None;
-    let mut before: Option<Reading> = None;
-    for _ in 0..MAX_READINGS {
-        let now = Reading::take(objects, thread.state, cache);
-        if let (Some(before), Some(now)) = (&before, &now)
-            && let Some(stack) = agreed(before, now)
-            && best.as_ref().is_none_or(|best| stack.is_better_than(best))
-        {
-            let is_complete = stack.is_complete;
-            best = Some(stack);
-            if is_complete {
-                break;
-            }
-        }
-        before = now;
+    let pages = PageCache::new(objects.memory);
+    let walk = &objects.through(&pages);
+    let (mut still, is_settled) = settled(walk, thread.state)?;
+    // What is read of code between two readings of the frames that run it is of that code, if the same
+    // is there after the second one.
+    let before = still.codes(objects, cache);
+    let mut now = once_more(walk, thread.state, &still)?;
+    let is_settled = is_settled && now.is_same(&still);
+    now.keep(still.frames.len());
+    let after = now.codes(objects, cache);
+    let unchanged = after.iter().rev().zip(before.iter().rev()).take_while(|(a, b)| a == b).count();
+    if unchanged == 0 && !before.is_empty() {
+        return None;
     }
-    let stack = best?;
+    still = now;
+    still.keep(unchanged);
+    let is_known = unchanged == after.len() && after.iter().all(Option::is_some);
+    let found = still.frames.iter().zip(after.iter().skip(after.len() - unchanged));
+    let frames = found.filter_map(|(frame, code)| Frame::of(frame, code.as_ref()?)).collect();
     // The thread is looked at last: were its state another's by now, its id would not be the same.
     let version = thread::version(objects, thread.state, thread.ns_tid)?;
-    let is_asked = expected.is_none_or(|expected| expected == stack.version && version == expected);
-    is_asked.then_some(stack)
+    let is_asked = expected.is_none_or(|expected| expected == still.version && version == expected);
+    let is_complete = is_settled && is_known && still.has_end;
+    is_asked.then_some(Stack { frames, is_complete, version: still.version })
 }
 
-impl Stack {
-    fn is_better_than(&self, other: &Self) -> bool {
-        (self.is_complete, self.frames.len()) >= (other.is_complete, other.frames.len())
+/// What stands still in a stack, and whether that is all of it.
+fn settled<M: ReadMemory>(
+    objects: &Objects<'_, PageCache<'_, M>>,
+    state: RemoteAddr,
+) -> Option<(Reading, bool)> {
+    let mut readings: Vec<Reading> = Vec::new();
+    let mut same = 0;
+    for index in 0..MAX_READINGS {
+        let order = if index % 2 == 0 { Order::FirstFirst } else { Order::LastFirst };
+        objects.memory.refresh(order);
+        let Some(now) = Reading::take(objects, state) else {
+            same = 0;
+            continue;
+        };
+        let is_same = readings.last().is_some_and(|before| now.is_same(before));
+        same = if is_same { same + 1 } else { 1 };
+        readings.push(now);
+        if same == ALIKE {
+            break;
+        }
     }
+    let outermost = outermost(&readings)?;
+    let is_torn = readings.last()?.outermost() != outermost;
+    readings.retain(|reading| reading.outermost() == outermost);
+    let mut last = readings.pop()?;
+    let others = readings.get(readings.len().checked_sub(ALIKE - 1)?..)?;
+    let kept = others.iter().map(|other| last.alike(other)).min()?;
+    if kept == 0 && !last.frames.is_empty() {
+        return None;
+    }
+    last.keep(kept);
+    Some((last, same == ALIKE && !is_torn))
+}
+
+/// Where these readings end that are not torn. A frame that has been left, and then read, leads nowhere or
+/// astray, so that the chain seems to end where others go on. What is really out there stays where it is:
+/// no other reading goes on behind it, and most end there.
+fn outermost(readings: &[Reading]) -> Option<RemoteAddr> {
+    let mut ends: BTreeMap<_, usize> = BTreeMap::new();
+    for reading in readings {
+        *ends.entry(reading.outermost()).or_default() += 1;
+    }
+    let goes_on = |end: RemoteAddr| {
+        let mut callees = readings.iter().flat_map(|reading| reading.frames.iter().rev().skip(1));
+        callees.any(|frame| frame.at == end)
+    };
+    let ends = ends.into_iter().filter(|(end, _)| !goes_on(*end));
+    ends.max_by_key(|(_, times)| *times).map(|(end, _)| end)
+}
+
+/// A reading that has all that stands still.
+fn once_more<M: ReadMemory>(
+    objects: &Objects<'_, PageCache<'_, M>>,
+    state: RemoteAddr,
+    still: &Reading,
+) -> Option<Reading> {
+    let take = |_| {
+        objects.memory.refresh(Order::FirstFirst);
+        Reading::take(objects, state)
+    };
+    let has_all = |now: &Reading| now.alike(still) == still.frames.len();
+    (0..MAX_READINGS).filter_map(take).find(has_all)
 }
 
 impl Reading {
-    fn take<M: ReadMemory>(
-        objects: &Objects<'_, M>,
-        state: RemoteAddr,
-        cache: &mut CodeCache,
-    ) -> Option<Self> {
-        let mut reading = Self::of_frames(objects, state)?;
-        for index in 0..reading.frames.len() {
-            let (done, rest) = reading.frames.split_at_mut(index);
-            let Some(found) = rest.first_mut() else { break };
-            // A recursion runs the same code again and again.
-            let alike = done.iter().rev().find(|other| other.frame.code == found.frame.code);
-            found.code = match alike {
-                Some(other) => other.code.clone(),
-                None => cache.read(objects, found.frame.code),
-            };
-        }
-        reading.frames.retain(|found| !found.is_own_code());
-        Some(reading)
-    }
-
-    /// The frames alone, page by page: most of them stand in one, which is seen at one moment.
-    fn of_frames<M: ReadMemory>(objects: &Objects<'_, M>, state: RemoteAddr) -> Option<Self> {
-        let pages = PageCache::new(objects.memory);
-        let objects = &objects.through(&pages);
+    /// The frames of the thread of `state`.
+    fn take<M: ReadMemory>(objects: &Objects<'_, M>, state: RemoteAddr) -> Option<Self> {
         let version = thread::context_words(objects, state).ok()?.version;
         let mut at = current(objects, state)?;
         let mut frames = Vec::new();
@@ -158,9 +201,63 @@ impl Reading {
             if frames.len() == MAX_FRAMES {
                 break;
             }
-            frames.push(Found { frame, code: None });
+            frames.push(frame);
         }
         Some(Self { frames, version, has_end: false })
+    }
+
+    /// Where the outermost frame is, null where there is none.
+    fn outermost(&self) -> RemoteAddr {
+        self.frames.last().map(|frame| frame.at).unwrap_or_default()
+    }
+
+    /// How many of the outer frames both say alike.
+    fn alike(&self, other: &Self) -> usize {
+        let mut alike = 0;
+        for (one, two) in self.frames.iter().rev().zip(other.frames.iter().rev()) {
+            if (one.at, one.code, one.previous) != (two.at, two.code, two.previous) {
+                break;
+            }
+            alike += 1;
+            if one.offset != two.offset {
+                break;
+            }
+        }
+        alike
+    }
+
+    /// Whether both say alike all that they say, but for the instruction of the innermost frame.
+    fn is_same(&self, other: &Self) -> bool {
+        let count = self.frames.len();
+        let is_end_same = (self.has_end, self.version) == (other.has_end, other.version);
+        is_end_same && other.frames.len() == count && self.alike(other) == count
+    }
+
+    /// Leaves so many of the outer frames.
+    fn keep(&mut self, count: usize) {
+        self.frames.drain(..self.frames.len().saturating_sub(count));
+    }
+
+    /// What each frame runs; `None` where no code object can be read.
+    fn codes<M: ReadMemory>(
+        &self,
+        objects: &Objects<'_, M>,
+        cache: &mut CodeCache,
+    ) -> Vec<Option<Arc<Code>>> {
+        let code = |frame: &FrameAt| frame.code;
+        // A recursion runs the same code again and again.
+        let wanted: BTreeSet<RemoteAddr> = self.frames.iter().map(code).collect();
+        let found = cache.read_all(objects, &Vec::from_iter(wanted));
+        self.frames.iter().map(|frame| found.get(&frame.code).cloned().flatten()).collect()
+    }
+}
+
+impl Frame {
+    /// `None` where the frame is the interpreter's own, though it looks like one of Python's.
+    fn of(frame: &FrameAt, code: &Arc<Code>) -> Option<Self> {
+        let line = code.line(frame.offset);
+        let is_ones = line.is_some() || !code.is_own;
+        is_ones.then(|| Self { at: frame.at, code: Arc::clone(code), line })
     }
 }
 
@@ -173,46 +270,6 @@ fn current<M: ReadMemory>(objects: &Objects<'_, M>, state: RemoteAddr) -> Option
         }
     };
     objects.memory.read_ptr(at).ok()
-}
-
-/// What two readings, one right after the other, say alike.
-fn agreed(before: &Reading, now: &Reading) -> Option<Stack> {
-    let mut kept = 0;
-    for (old, new) in before.frames.iter().rev().zip(now.frames.iter().rev()) {
-        let (was, is) = (&old.frame, &new.frame);
-        if (was.at, was.code, was.previous) != (is.at, is.code, is.previous) || old.code != new.code
-        {
-            break;
-        }
-        kept += 1;
-        if was.offset != is.offset {
-            break;
-        }
-    }
-    let count = now.frames.len();
-    if kept == 0 && count > 0 {
-        return None;
-    }
-    let found = now.frames.iter().skip(count - kept);
-    let frames: Vec<_> = found.filter_map(Found::frame).collect();
-    let is_complete = before.frames.len() == count
-        && frames.len() == count
-        && before.has_end
-        && now.has_end
-        && before.version == now.version;
-    Some(Stack { frames, is_complete, version: now.version })
-}
-
-impl Found {
-    /// A frame that looks like one of Python's and is the interpreter's own all the same.
-    fn is_own_code(&self) -> bool {
-        self.code.as_ref().is_some_and(|code| code.is_own && code.line(self.frame.offset).is_none())
-    }
-
-    fn frame(&self) -> Option<Frame> {
-        let code = Arc::clone(self.code.as_ref()?);
-        Some(Frame { at: self.frame.at, line: code.line(self.frame.offset), code })
-    }
 }
 
 #[cfg(test)]

@@ -65,10 +65,7 @@ impl Content {
         limit: usize,
         before: Option<&Self>,
     ) -> Option<Self> {
-        let near = before.filter(|known| !known.is_cut()).map_or(0, |known| {
-            // Both are bounded: what is whole is no longer than its limit.
-            known.at as usize + known.kept.len()
-        });
+        let near = before.and_then(Self::span).unwrap_or(0);
         let mut bytes = vec![0; near.max(HEAD_BYTES)];
         if objects.memory.read_exact(at, &mut bytes).is_err() {
             // Something shorter stands there now, at the end of what is mapped.
@@ -88,6 +85,23 @@ impl Content {
             content.kept = bytes;
         }
         Some(content)
+    }
+
+    /// Bytes of the whole object, `None` where not all of it is kept.
+    pub fn span(&self) -> Option<usize> {
+        // Both are bounded: what is whole is no longer than its limit.
+        (!self.is_cut()).then(|| self.at as usize + self.kept.len())
+    }
+
+    /// Whether an object of the same content stands in `bytes`, which are as many as its own.
+    pub fn is_in<M>(&self, objects: &Objects<'_, M>, bytes: &[u8], kind: Kind) -> bool {
+        let head = bytes.get(..HEAD_BYTES).map(bytemuck::pod_read_unaligned);
+        let other = head.and_then(|head| Self::of_head(objects, head, kind));
+        let is_alike = other.is_some_and(|other| {
+            (other.ty, other.unit, other.bytes, other.at)
+                == (self.ty, self.unit, self.bytes, self.at)
+        });
+        is_alike && bytes.get(self.at as usize..) == Some(&self.kept[..])
     }
 
     fn of_head<M>(objects: &Objects<'_, M>, head: Head, kind: Kind) -> Option<Self> {

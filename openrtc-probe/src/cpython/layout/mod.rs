@@ -184,6 +184,8 @@ pub enum Values {
 pub mod common {
     use std::ops::Range;
 
+    /// `PyObject.ob_refcnt`.
+    pub const REFERENCES: u64 = 0;
     /// `PyObject.ob_type`.
     pub const OB_TYPE: u64 = 8;
     /// `sizeof(PyObject)`: where the first field of an object of fixed size stands.

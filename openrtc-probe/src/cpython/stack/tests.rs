@@ -5,8 +5,8 @@ use std::cell::Cell;
 use super::*;
 use crate::cpython::{
     NsTid,
-    fake::{CODE, World},
-    layout::common,
+    fake::{CODE, LAYOUT, World},
+    layout::{Frames, Instruction, Layout, common},
     memory::{ReadError, image::Image},
 };
 
@@ -146,7 +146,7 @@ fn only_the_thread_and_the_poll_that_were_asked_for_are_told_of() {
     let mut later = Three::new();
     later.put([1, 2, 3], VERSION + 1);
     // It ends between the readings and the last look.
-    let images = vec![three.image(), three.image(), later.image()];
+    let images = [vec![three.image(); ALIKE + 1], vec![later.image()]].concat();
     assert_eq!(three.read_moving(images, Some(VERSION)), None);
     three.world.image.words(three.state + 24, &[u64::from(TID) + 1]);
     assert_eq!(three.read(None), None, "another thread");
@@ -197,14 +197,79 @@ fn other_code_in_the_place_of_a_frame_is_another_call() {
 }
 
 #[test]
-fn a_chain_that_is_torn_at_every_reading_is_none() {
+fn a_frame_that_has_been_left_is_not_taken_for_the_outermost() {
+    let mut three = Three::new();
+    let whole = three.image();
+    put_frame(&mut three.world, three.frames[0], three.codes[0], 0, 1);
+    let left = three.image();
+    // Most readings are torn.
+    let moving = |index| if index % 3 == 0 { whole.clone() } else { left.clone() };
+    let images = (0..=3 * MAX_READINGS).map(moving).collect();
+    let stack = three.read_moving(images, None).unwrap();
+    assert_eq!(said(&stack), [("inner", Some(8)), ("middle", Some(9)), ("outer", Some(10))]);
+    assert!(!stack.is_complete, "it did not stand still");
+}
+
+#[test]
+fn where_nothing_stands_still_nothing_is_told() {
+    let mut three = Three::new();
+    let mut images = Vec::new();
+    for index in 0..=MAX_READINGS as u64 {
+        let frame = 0xf1_0000 + 0x1000 * index;
+        put_frame(&mut three.world, frame, three.codes[0], 0, 1);
+        put_thread(&mut three.world, three.state, frame, VERSION);
+        images.push(three.image());
+    }
+    assert_eq!(three.read_moving(images, None), None);
+}
+
+#[test]
+fn one_reading_that_differs_is_enough_to_wait_for_more() {
     let mut three = Three::new();
     let first = three.image();
-    let (world, frame) = (&mut three.world, 0xf1_0000);
-    put_frame(world, frame, three.codes[0], 0, 1);
-    put_thread(world, three.state, frame, VERSION);
-    let images = alternate([&first, &three.image()]);
-    assert_eq!(three.read_moving(images, None), None);
+    three.put([1, 1, 3], VERSION);
+    let second = three.image();
+    let one_differs = |period: usize| {
+        let image = |index| if index % period == 0 { second.clone() } else { first.clone() };
+        let images = (1..=2 * MAX_READINGS).map(image).collect();
+        three.read_moving(images, None).unwrap()
+    };
+    assert_eq!(said(&one_differs(ALIKE + 2))[0], ("inner", Some(8)));
+    assert!(one_differs(ALIKE + 2).is_complete);
+    assert_eq!(said(&one_differs(ALIKE - 1))[0].0, "middle");
+}
+
+#[test]
+fn code_that_is_replaced_while_it_is_read_is_no_frame() {
+    let mut three = Three::new();
+    let first = three.image();
+    let name = three.world.objects().memory.read_ptr(RemoteAddr(three.codes[1] + 32)).unwrap();
+    three.world.image.put(name.0 + u64::from(three.world.layout.str_ascii_data), b"MIDDLE");
+    let images = [vec![first; ALIKE], vec![three.image()]].concat();
+    let stack = three.read_moving(images, None).unwrap();
+    assert_eq!(said(&stack), [("outer", Some(10))]);
+    assert!(!stack.is_complete);
+}
+
+#[test]
+fn a_frame_object_that_nobody_refers_to_is_none() {
+    let mut world = World::new();
+    let frames = Frames {
+        bytes: 80,
+        code: 16,
+        previous: 24,
+        instruction: Instruction::Index { at: 56, unit: 2 },
+        owner: None,
+        ..LAYOUT.frames
+    };
+    world.lay_out(Layout { frames, ..LAYOUT.clone() });
+    let code = code(&mut world, "f");
+    let frame = world.object(0x42, &[code, 0, 0, 0, 0, u64::from(u32::MAX), 0, 0]);
+    let read = |world: &World| FrameAt::read(&world.objects(), RemoteAddr(frame));
+    let found = read(&world).unwrap();
+    assert_eq!((found.code, found.previous, found.offset), (RemoteAddr(code), None, -2));
+    world.image.words(frame, &[0]);
+    assert_eq!(read(&world), None);
 }
 
 #[test]
@@ -212,8 +277,7 @@ fn chains_that_lead_in_circles_or_nowhere_end() {
     let mut three = Three::new();
     let [inner, _, outer] = three.frames;
     put_frame(&mut three.world, outer, three.codes[2], inner, 3);
-    let stack = three.read(None).unwrap();
-    assert_eq!((stack.frames.len(), stack.is_complete), (MAX_FRAMES, false));
+    assert_eq!(three.read(None), None);
     // A circle of nothing but the interpreter's own.
     put_shim(&mut three.world, inner, inner);
     assert!(!three.read(None).unwrap().is_complete);
@@ -223,6 +287,20 @@ fn chains_that_lead_in_circles_or_nowhere_end() {
     }
     put_thread(&mut three.world, three.state, u64::MAX - 7, VERSION);
     assert_eq!(three.read(None), None);
+}
+
+#[test]
+fn of_a_deep_recursion_the_innermost_frames_are_told() {
+    let mut three = Three::new();
+    let [_, _, mut previous] = three.frames;
+    for index in 0..=MAX_FRAMES as u64 {
+        let frame = 0xf1_0000 + 0x100 * index;
+        put_frame(&mut three.world, frame, three.codes[0], previous, 1);
+        previous = frame;
+    }
+    put_thread(&mut three.world, three.state, previous, VERSION);
+    let stack = three.read(None).unwrap();
+    assert_eq!((stack.frames.len(), stack.is_complete), (MAX_FRAMES, false));
 }
 
 #[test]
