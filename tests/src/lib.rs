@@ -17,6 +17,7 @@
 //! | [`scale`] | very many sessions; the bench of that name |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |
+//! | [`stacks`] | what `stacks.py` says of its threads, and what is read of them |
 //! | [`kernel`] | the kernel's own list of programs, maps and links |
 //! | [`code_pages`] | a process's code, compared with its files |
 //! | [`terminal`] | a terminal to run something in |
@@ -42,6 +43,7 @@ pub mod said;
 pub mod say;
 pub mod scale;
 pub mod setting;
+pub mod stacks;
 pub mod stolen;
 pub mod terminal;
 pub mod truth;
