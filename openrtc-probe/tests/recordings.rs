@@ -10,13 +10,13 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use flate2::read::GzDecoder;
 use openrtc_common::tag::TagText;
 use openrtc_probe::cpython::{
-    CodeCache, Python, VarAt,
+    CodeCache, Frame, Origin, Python, VarAt,
     layout::{self, LAYOUTS},
     memory::{ReadError, ReadMemory, RemoteAddr},
     recording::Recording,
     unexported_version,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Every recording, by name.
 fn recordings() -> Vec<(String, Recording)> {
@@ -104,6 +104,40 @@ fn threads_and_their_loops_are_found() {
 }
 
 #[test]
+fn every_stack_is_the_one_that_the_worker_says() {
+    for (name, recording) in recordings() {
+        let truth: Value = serde_json::from_str(&recording.facts.truth).unwrap();
+        let python = open(&recording, &recording).unwrap();
+        let threads = python.threads(&recording.facts.tids).unwrap();
+        let cache = &mut CodeCache::default();
+        let mut known = 0;
+        for thread in &threads {
+            let stack = python.stack(thread, cache, Some(thread.context_version)).unwrap();
+            assert!(stack.is_complete, "{name}: {stack:?}");
+            let there = &truth["stacks"][thread.ns_tid.0.to_string()];
+            // The third thread is the one that has told of the others.
+            let Some(there) = there.as_array() else { continue };
+            let place = |frame: &Frame| json!([frame.function(), frame.file(), frame.line]);
+            let found: Vec<Value> = stack.frames.iter().map(place).collect();
+            assert_eq!(&found, there, "{name}");
+            assert_eq!(stack.frames[0].origin(), Origin::Standard, "{name}");
+            known += 1;
+        }
+        assert_eq!((known, threads.len()), (2, 3), "{name}");
+    }
+}
+
+#[test]
+fn the_gil_is_found() {
+    for (name, recording) in recordings() {
+        let python = open(&recording, &recording).unwrap();
+        let gils = python.gils().unwrap();
+        assert_eq!(gils.len(), 1, "{name}");
+        assert_eq!(python.gil_holder(&gils[0]), Ok(None), "{name}: all wait");
+    }
+}
+
+#[test]
 fn a_version_that_is_not_exported_is_found() {
     for (name, recording) in recordings() {
         let version = recording.facts.version;
@@ -170,6 +204,10 @@ fn damaged_memory_ends_every_walk() {
             let threads = python.threads(&recording.facts.tids).unwrap_or_default();
             for thread in &threads {
                 let _ = python.entered(thread);
+                let _ = python.stack(thread, &mut CodeCache::default(), None);
+            }
+            for gil in python.gils().unwrap_or_default() {
+                let _ = python.gil_holder(&gil);
             }
             let vars = python.find_vars(&["openrtc_session_id"]).unwrap_or_default();
             let tasks = python.tasks().unwrap_or_default();

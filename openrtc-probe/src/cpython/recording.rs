@@ -118,6 +118,25 @@ impl Recording {
         self.ranges.is_empty()
     }
 
+    /// Replaces a path of the machine it was made on by a name, filled up to the same length, wherever it
+    /// stands.
+    pub fn blot(&mut self, path: &str, name: &str) {
+        let filled = name.bytes().chain(std::iter::repeat(b'-')).take(path.len());
+        let filled: Vec<u8> = filled.collect();
+        for bytes in self.ranges.values_mut() {
+            let mut from = 0;
+            while let Some(at) = find(bytes.get(from..).unwrap_or_default(), path.as_bytes()) {
+                let end = from + at + path.len();
+                if let Some(place) = bytes.get_mut(from + at..end) {
+                    place.copy_from_slice(&filled);
+                }
+                from = end;
+            }
+        }
+        let filled = String::from_utf8_lossy(&filled);
+        self.facts.truth = self.facts.truth.replace(path, &filled);
+    }
+
     /// Writes it: words of eight bytes, little-endian, and texts and memory behind their length.
     pub fn write(&self, to: &mut impl Write) -> io::Result<()> {
         let Facts { version, addresses, published, tids, truth } = &self.facts;
@@ -165,6 +184,12 @@ impl Recording {
         let version = Version(version as u32);
         Ok(Self { facts: Facts { version, addresses, published, tids, truth }, ranges })
     }
+}
+
+/// Where `text` begins in `bytes`.
+fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    let is_there = |place: &[u8]| !text.is_empty() && place == text;
+    bytes.windows(text.len().max(1)).position(is_there)
 }
 
 fn put(to: &mut impl Write, words: &[u64]) -> io::Result<()> {
@@ -224,6 +249,22 @@ mod tests {
         let can = |addr, len| recording.read_exact(RemoteAddr(addr), &mut vec![0; len]).is_ok();
         assert!(can(0x1010, 28) && can(0x102b, 1) && can(0x1800, 1));
         assert!(!can(0x100f, 2) && !can(0x1010, 29) && !can(0x1801, 1) && !can(u64::MAX, 8));
+    }
+
+    #[test]
+    fn a_path_is_blotted_out_wherever_it_stands() {
+        let mut image = Image::default();
+        image.put(0x1000, b"x/home/me/a.py /home/me/b.py");
+        let recorder = Recorder::new(image);
+        recorder.read_exact(RemoteAddr(0x1000), &mut [0; 28]).unwrap();
+        let truth = r#"{"file":"/home/me/a.py"}"#.to_owned();
+        let mut recording = recorder.finish(Facts { truth, ..Facts::default() });
+        recording.blot("/home/me", "/app");
+        recording.blot("", "/app");
+        let mut bytes = [0; 28];
+        recording.read_exact(RemoteAddr(0x1000), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"x/app----/a.py /app----/b.py");
+        assert_eq!(recording.facts.truth, r#"{"file":"/app----/a.py"}"#);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
 use openrtc_probe::{
     cpython::{
@@ -22,6 +22,7 @@ use openrtc_tests::{
     setting::{Interpreter, Setting},
     worker::Worker,
 };
+use serde_json::Value;
 
 fn main() -> ExitCode {
     match run() {
@@ -60,8 +61,13 @@ fn record(setting: &Setting, interpreter: &Interpreter) -> Result<Recording> {
     };
     let recorder = Recorder::new(LiveMemory::new(quiet.pid));
     walk(&recorder, quiet.pid, &facts)?;
+    let paths = quiet.ready["paths"].as_array().cloned().unwrap_or_default();
     quiet.end_with_words()?;
-    Ok(recorder.finish(facts))
+    let mut recording = recorder.finish(facts);
+    for (path, name) in paths.iter().filter_map(Value::as_str).zip(["/fixtures", "/python"]) {
+        recording.blot(path, name);
+    }
+    Ok(recording)
 }
 
 /// Every walk that the daemon does.
@@ -71,8 +77,14 @@ fn walk(memory: &impl ReadMemory, pid: i32, facts: &Facts) -> Result<()> {
     }
     let layout = layout::choose(pid, facts.version, memory, facts.published)?;
     let python = Python::open(memory, facts.version, layout, &facts.addresses, &facts.tids)?;
+    let mut cache = CodeCache::default();
     for thread in python.threads(&facts.tids)? {
         python.entered(&thread).context("reading a thread's contexts")?;
+        let stack = python.stack(&thread, &mut cache, None).context("reading a thread's stack")?;
+        ensure!(stack.is_complete, "a stack is not complete: {stack:?}");
+    }
+    for gil in python.gils()? {
+        python.gil_holder(&gil)?;
     }
     let tasks = python.tasks()?;
     let contexts: Vec<_> = tasks.iter().map(|task| task.context).collect();
