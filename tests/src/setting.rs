@@ -65,7 +65,7 @@ fn from_environment(name: &str) -> Result<PathBuf> {
 }
 
 /// Whether all is asked for, however long it takes.
-fn is_all() -> bool {
+pub fn is_all() -> bool {
     std::env::var_os("OPENRTC_TESTS").is_some_and(|which| which == "all")
 }
 

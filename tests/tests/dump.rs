@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use openrtc_tests::{
     field, kernel, say,
-    setting::{Interpreter, Loop, Setting},
+    setting::{self, Interpreter, Loop, Setting},
     worker::Worker,
 };
 use serde_json::Value;
@@ -72,12 +72,14 @@ fn places(list: &Value) -> Result<Vec<Place>> {
     serde_json::from_value(list.clone()).with_context(|| format!("no places: {list}"))
 }
 
-/// Runs `test` on the interpreters of the kernel tests with both loops, and on all others with the first.
+/// Runs `test` on every interpreter that is there, on one loop each, in turn; with `OPENRTC_TESTS=all` on
+/// both.
 fn on_all(setting: &Setting, test: impl Fn(&Interpreter, Loop) -> Result<()>) -> Result<()> {
     let mut failed = Vec::new();
-    for interpreter in setting.interpreters() {
+    for (interpreter, turn) in setting.interpreters().iter().zip(Loop::ALL.into_iter().cycle()) {
         for kind in Loop::ALL {
-            if kind == Loop::Uvloop && !interpreter.extras.uvloop {
+            let is_left_out = kind != turn && !setting::is_all();
+            if is_left_out || (kind == Loop::Uvloop && !interpreter.extras.uvloop) {
                 continue;
             }
             if let Err(error) = test(interpreter, kind) {
@@ -240,7 +242,7 @@ fn stuck_alone(setting: &Setting, pid: i32) -> Result<()> {
 #[test]
 fn tasks_that_come_and_go_are_told_right_or_not_at_all() -> Result<()> {
     let setting = Setting::from_environment()?;
-    on_all(&setting, |interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let words = format!("awaits.py --loop {kind} --churn 200");
         let worker = Worker::start(&setting, interpreter, &words)?;
         let mut chains = BTreeMap::new();
