@@ -79,7 +79,7 @@ pub struct Waits {
     pub registers: Registers,
     /// Waits that are over.
     pub table: [Wait; MAX_WAITS],
-    /// Such that found no place in the table.
+    /// Such that found no place in the table, or lost it to a longer one.
     pub other_ns: u64,
     /// When the thread last went to sleep outside of any poll: all that was ready had run.
     pub idle_at_ns: u64,
@@ -157,7 +157,26 @@ impl Waits {
                 return;
             }
         }
-        self.other_ns += ns;
+        self.displace(key, ns);
+    }
+
+    /// Of more waits than there are places the longest are kept.
+    #[inline(always)]
+    fn displace(&mut self, key: Key, ns: u64) {
+        let (mut least, mut least_ns) = (0, u64::MAX);
+        for (place, wait) in self.table.iter().enumerate() {
+            if wait.ns < least_ns {
+                (least, least_ns) = (place, wait.ns);
+            }
+        }
+        if let Some(wait) = self.table.get_mut(least & (MAX_WAITS - 1))
+            && least_ns < ns
+        {
+            self.other_ns += least_ns;
+            *wait = Wait { key, ns, count: 1 };
+        } else {
+            self.other_ns += ns;
+        }
     }
 }
 
@@ -214,6 +233,19 @@ mod tests {
         }
         assert_eq!(waits.other_ns, 20);
         assert_eq!(ns_of(&waits, kind::SYSCALL), 10 * MAX_WAITS as u64);
+    }
+
+    #[test]
+    fn a_long_wait_displaces_the_shortest() {
+        let mut waits = Waits::default();
+        for at in 0..MAX_WAITS as u64 {
+            waits.begin(7, syscall(202, at), Registers::default());
+            waits.end(10 + at, 0);
+        }
+        waits.begin(7, Key { kind: kind::STOPPED, ..Key::default() }, Registers::default());
+        waits.end(600, 0);
+        assert_eq!((ns_of(&waits, kind::STOPPED), waits.other_ns), (600, 10));
+        assert!(waits.table.iter().all(|wait| wait.key != syscall(202, 0)), "the shortest is gone");
     }
 
     #[test]
