@@ -81,7 +81,7 @@ mod tests {
             ("/app/.venv/lib64/python3.9/site-packages/x.py", Origin::Library),
             ("/usr/lib/python3.11/asyncio/events.py", Origin::Standard),
             ("/usr/local/lib/python3.13/threading.py", Origin::Standard),
-            ("/root/.pyenv/versions/3.9.18/lib/python3.9/ssl.py", Origin::Standard),
+            ("/home/me/.pyenv/versions/3.9.18/lib/python3.9/ssl.py", Origin::Standard),
             ("/opt/conda/envs/x/lib/python3.10/json/decoder.py", Origin::Standard),
             ("/usr/lib64/python3.9/json/decoder.py", Origin::Standard),
             ("/opt/free/lib/python3.13t/json/decoder.py", Origin::Standard),

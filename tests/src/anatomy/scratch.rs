@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn the_deepest_mount_counts_and_the_last_one_there() {
-        let mounts = "a / ext4 rw 0 0\nb /work tmpfs rw 0 0\nc /work xfs rw 0 0\nd /wor btrfs rw";
-        assert_eq!(filesystem(mounts, Path::new("/work/a/b")).as_deref(), Some("xfs"));
+        let mounts = "a / ext4 rw 0 0\nb /srv tmpfs rw 0 0\nc /srv xfs rw 0 0\nd /wor btrfs rw";
+        assert_eq!(filesystem(mounts, Path::new("/srv/a/b")).as_deref(), Some("xfs"));
         assert_eq!(filesystem(mounts, Path::new("/home")).as_deref(), Some("ext4"));
         assert_eq!(filesystem("", Path::new("/home")), None);
     }
