@@ -107,7 +107,6 @@ impl Profiler {
         let tag = tag_of(&self.kernel, end.event.slot);
         let stall_id = self.ledger.stalls.end(end, &tag);
         self.name(&tag, end.event.slot);
-        self.end_sampling(stall_id);
         let stolen_ns = self.lookout.stolen.since(end.event.started_at_ns);
         let Some(stall) = self.ledger.stalls.get_mut(stall_id) else { return };
         stall.anatomy.stolen_ns = stolen_ns;

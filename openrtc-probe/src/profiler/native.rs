@@ -28,7 +28,7 @@ pub(super) struct Natives {
 
 /// A thread that is being sampled for a stall.
 struct Sampled {
-    stall_id: u64,
+    wanted: Wanted,
     due_at_ns: u64,
     sampler: Sampler,
 }
@@ -44,12 +44,12 @@ impl Natives {
         self.sampled.iter().map(|sampled| sampled.due_at_ns).min()
     }
 
-    /// Takes out what is due, or what is of this stall.
-    fn take_due(&mut self, is_due: impl Fn(&Sampled) -> bool) -> Vec<(u64, Vec<Sample>)> {
-        let (due, rest) = std::mem::take(&mut self.sampled).into_iter().partition(is_due);
+    /// Takes out what is due.
+    fn take_due(&mut self, now_ns: u64) -> Vec<Sampled> {
+        let (due, rest) =
+            std::mem::take(&mut self.sampled).into_iter().partition(|it| it.due_at_ns <= now_ns);
         self.sampled = rest;
-        let due: Vec<Sampled> = due;
-        due.into_iter().map(|it| (it.stall_id, samples(it.sampler))).collect()
+        due
     }
 }
 
@@ -89,32 +89,20 @@ impl Profiler {
         // Where it may not be sampled, that is one thing less that is known.
         if let Ok(sampler) = Sampler::start(wanted.tid) {
             let due_at_ns = now.monotonic_ns + SAMPLE_FOR_NS;
-            self.lookout.natives.sampled.push(Sampled {
-                stall_id: wanted.stall_id,
-                due_at_ns,
-                sampler,
-            });
+            self.lookout.natives.sampled.push(Sampled { wanted: *wanted, due_at_ns, sampler });
         }
     }
 
-    /// Takes the samples that are due.
+    /// Takes the samples that are due. Of a stall that ended meanwhile some may be of what came after it.
     pub(super) fn take_samples(&mut self, now: Now) {
-        let due = self.lookout.natives.take_due(|it| it.due_at_ns <= now.monotonic_ns);
-        self.tell_samples(due);
-    }
-
-    /// Takes the samples of a stall that is over.
-    pub(super) fn end_sampling(&mut self, stall_id: u64) {
-        let due = self.lookout.natives.take_due(|it| it.stall_id == stall_id);
-        self.tell_samples(due);
-    }
-
-    fn tell_samples(&mut self, due: Vec<(u64, Vec<Sample>)>) {
-        for (stall_id, samples) in due {
+        for Sampled { wanted, sampler, .. } in self.lookout.natives.take_due(now.monotonic_ns) {
+            let samples = samples(sampler);
+            if !self.still_stalls(&wanted) {
+                continue;
+            }
             let native = most(&self.lookout.natives.stacks.of_samples(&self.worker, &samples));
-            if let Some(capture) =
-                self.ledger.stalls.get_mut(stall_id).and_then(|it| it.anatomy.captures.last_mut())
-            {
+            let stall = self.ledger.stalls.get_mut(wanted.stall_id);
+            if let Some(capture) = stall.and_then(|stall| stall.anatomy.captures.last_mut()) {
                 capture.native = native;
             }
         }
