@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 pub use look::{Wanted, look};
 
+pub use crate::model::Frame;
 use crate::model::IdType;
 
 /// A worker at one moment.
@@ -118,19 +119,6 @@ pub struct Future {
     pub type_name: String,
     /// Where it is a task: its name, empty where it could not be read. Untrusted text.
     pub task: Option<String>,
-}
-
-/// A place in a task's code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Frame {
-    /// The function's qualified name, up to 3.10 its name; empty where it could not be read. Untrusted text.
-    pub function: String,
-    /// Its file, as the interpreter names it; empty where it could not be read. Untrusted text.
-    pub file: String,
-    /// The line, from 1.
-    pub line: Option<u32>,
-    /// Whether it is of the user's own code: neither of the standard library nor of a package.
-    pub is_user: bool,
 }
 
 impl Dump {

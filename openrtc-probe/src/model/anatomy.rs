@@ -87,6 +87,11 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// The frame that says where it is: the innermost of the user's own code, or of any.
+    pub fn place(&self) -> Option<&Frame> {
+        self.user().or(self.frames.first())
+    }
+
     /// The innermost frame of the user's own code.
     pub fn user(&self) -> Option<&Frame> {
         self.frames.iter().find(|frame| frame.is_user)
@@ -94,11 +99,11 @@ impl Stack {
 }
 
 /// One Python frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// The function's qualified name where the version has it. Untrusted text.
+    /// The function's qualified name, up to 3.10 its name; empty where it could not be read. Untrusted text.
     pub function: String,
-    /// Its file as the code object names it. Untrusted text.
+    /// Its file as the code object names it; empty where it could not be read. Untrusted text.
     pub file: String,
     /// The line that runs.
     pub line: Option<u32>,

@@ -71,7 +71,7 @@ fn why(anatomy: &Anatomy, duration_ns: u64) -> String {
 /// The innermost line of the user's own code, or of any.
 fn place(anatomy: &Anatomy) -> String {
     let Some(stack) = anatomy.stack() else { return String::new() };
-    let Some(frame) = stack.user().or(stack.frames.first()) else { return String::new() };
+    let Some(frame) = stack.place() else { return String::new() };
     let function = harmless::value(&frame.function, |_| false);
     let is_partial = if stack.is_complete { "" } else { " stack=partial" };
     format!(" at {} in {function}{is_partial}", file_and_line(frame, FOLDERS))

@@ -190,7 +190,6 @@ pub static STALLS: &[Column] = &[
 
 /// The innermost line of the user's own code, or of any.
 fn place(stall: &Stall) -> Option<String> {
-    let stack = stall.anatomy.stack()?;
-    let frame = stack.user().or(stack.frames.first())?;
+    let frame = stall.anatomy.stack()?.place()?;
     Some(format!("{} {}", file_and_line(frame, 0), frame.function))
 }
