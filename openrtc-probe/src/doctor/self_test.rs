@@ -129,8 +129,9 @@ fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Resu
 
 /// What the profiler said.
 fn told(stalls: &[Stall], picture: &Snapshot) -> Told {
-    let of = |id: &str| picture.sessions.iter().find(|session| session.session_id == id);
-    let mut sessions: Vec<_> = picture.sessions.iter().map(|it| it.session_id.clone()).collect();
+    let of = |id: &str| picture.sessions.iter().find(|session| &*session.session_id == id);
+    let mut sessions: Vec<_> =
+        picture.sessions.iter().map(|it| it.session_id.to_string()).collect();
     sessions.sort_unstable();
     Told {
         sessions,

@@ -162,7 +162,7 @@ impl Entry {
         let tag = self.tag.unwrap_or(TagText::EMPTY);
         let (session_id, id_type) = id_of(&tag, types);
         Session {
-            session_id,
+            session_id: session_id.into(),
             pid: home.pid,
             id_is_cut: tag.is_cut(),
             id_type,
@@ -180,6 +180,7 @@ impl Entry {
                 (false, true) => Status::Slow,
                 (false, false) => Status::Active,
             },
+            ..Session::default()
         }
     }
 }

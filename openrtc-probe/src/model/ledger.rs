@@ -241,8 +241,8 @@ impl Ledger {
             sessions,
             stalls: self.stalls.iter().map(|known| self.with_names(known)).collect(),
             health: self.health(look),
-            fleet: None,
-            notes: Vec::new(),
+            threshold_ns: self.threshold_ns,
+            ..Snapshot::default()
         }
     }
 
@@ -389,7 +389,7 @@ impl Ledger {
         let (session_id, id_type) = match known.key {
             Some(_) => {
                 let (id, id_type) = id_of(&known.tag, &self.types);
-                (Some(id), id_type)
+                (Some(id.into()), id_type)
             }
             None => (None, IdType::Text),
         };

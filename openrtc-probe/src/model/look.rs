@@ -1,6 +1,6 @@
 //! What comes in: one look at the counters, and the facts in between.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use openrtc_common::{
     account::{Reading, state},
@@ -95,9 +95,9 @@ impl ThreadLook {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// The agent variable's value.
-    pub agent: Option<String>,
+    pub agent: Option<Arc<str>>,
     /// The tenant variable's value.
-    pub tenant: Option<String>,
+    pub tenant: Option<Arc<str>>,
 }
 
 /// Something that was found out between two looks.

@@ -4,6 +4,8 @@ mod anatomy;
 mod cause;
 mod entry;
 mod fold;
+mod histogram;
+mod history;
 mod ledger;
 mod look;
 mod merge;
@@ -18,11 +20,14 @@ mod tests;
 pub use anatomy::{Anatomy, Capture, Frame, GilHolder, Late, MAX_BYSTANDERS, Process, Stack};
 pub use cause::{Causes, Class, GilPlaces, class_of_wait};
 pub use entry::{TypeNames, id_of};
+pub use histogram::{Bucket, Histogram};
+pub use history::{CpuHistory, History, SECONDS, Second};
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
 pub use merge::merge;
 pub use snapshot::{
-    Health, IdType, Repeats, Session, Snapshot, Stall, Status, Untagged, Usage, Worker,
+    Cost, Focus, Health, IdType, LoopDelay, MAX_ENDED, Repeats, Session, Snapshot, Stall, Status,
+    Untagged, Usage, Worker,
 };
 pub use stalls::{Known, StallIds, Stalls, Wanted};
 pub use syscalls::{Subject, class_of};

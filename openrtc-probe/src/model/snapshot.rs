@@ -4,7 +4,13 @@
 //! "not known", never zero. All `*_ns` of a [`Usage`] are cumulative since attach and count a poll
 //! that still runs up to the moment of the picture.
 
-use super::anatomy::Anatomy;
+use std::sync::Arc;
+
+use super::{
+    anatomy::Anatomy,
+    histogram::Histogram,
+    history::{CpuHistory, History},
+};
 
 /// The worker and its sessions at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +38,17 @@ pub struct Snapshot {
     pub fleet: Option<Vec<Snapshot>>,
     /// What else is to be said, such as what else to look at.
     pub notes: Vec<String>,
+    /// The wall time of a poll from which it is a stall, now.
+    pub threshold_ns: u64,
+    /// Sessions that ended in the last minute and are not in [`Snapshot::sessions`] any more, the last to
+    /// end first; not more than [`MAX_ENDED`].
+    pub ended: Vec<Session>,
+    /// The last minute.
+    pub history: History,
+    /// What we cost.
+    pub cost: Cost,
+    /// The session that is looked at more closely, if one is, and if it is still there.
+    pub focus: Option<Focus>,
 }
 
 impl Snapshot {
@@ -44,6 +61,46 @@ impl Snapshot {
             stall.ongoing = false;
         }
     }
+}
+
+/// Ended sessions that are kept for display.
+pub const MAX_ENDED: usize = 500;
+
+/// What we cost, of one core.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Our own process, over the interval.
+    pub daemon_cpu_ratio: Option<f64>,
+    /// Our own resident set.
+    pub daemon_rss_bytes: Option<u64>,
+    /// What probes and programs add to the worker, over the interval: an estimate, of the traps and
+    /// the programs that ran, by what each was measured to take on this machine.
+    pub worker_cpu_ratio: Option<f64>,
+}
+
+/// What only a close look at one session shows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Focus {
+    /// Its process.
+    pub pid: u32,
+    /// Its id.
+    pub session_id: Arc<str>,
+    /// Wall times of its polls on loop threads, in classes of octaves.
+    pub polls: Histogram,
+    /// How long polls of it slept in all, of those that did.
+    pub off_cpu: Histogram,
+}
+
+/// How long the loop does not answer: what a callback that becomes ready at a random moment of the
+/// last minute waits at least, because a poll runs then that has so long to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopDelay {
+    /// Half of all moments.
+    pub p50_ns: u64,
+    /// All but one in a hundred.
+    pub p99_ns: u64,
+    /// The worst moment: the longest poll.
+    pub max_ns: u64,
 }
 
 /// The worker as a whole.
@@ -88,6 +145,20 @@ pub struct Worker {
     pub tasks_tagged_elsewhere: usize,
     /// CPU of sessions that are no longer listed. With those that are, it is that of all sessions.
     pub ended_cpu_ns: u64,
+    /// How long the process has lived.
+    pub uptime_ns: Option<u64>,
+    /// Sessions since attach, those that were there included.
+    pub sessions_seen: u64,
+    /// CPU in polls on loop threads over the interval, of one core; with
+    /// [`Worker::loop_overhead_cpu_ratio`] the load of the loops.
+    pub poll_cpu_ratio: Option<f64>,
+    /// Time that loop threads waited for a CPU over the interval, inside polls and outside, of one core.
+    pub loop_run_queue_ratio: Option<f64>,
+    /// Over the last minute; the worst of several loops. `None` while no poll was seen.
+    pub loop_delay: Option<LoopDelay>,
+    /// By how much the resident set grows in a minute, negative where it shrinks: a line through the last
+    /// minute. `None` until there is half a minute of it.
+    pub rss_growth_bytes: Option<i64>,
 }
 
 /// What polls used.
@@ -130,7 +201,7 @@ pub struct Untagged {
 pub struct Session {
     /// The tag as the worker holds it: untrusted text. Of a value that is no text, its type in angle
     /// brackets.
-    pub session_id: String,
+    pub session_id: Arc<str>,
     /// The process that it runs in: with the tag, what tells it from all others.
     pub pid: u32,
     /// Whether the id was longer than what is kept.
@@ -138,9 +209,9 @@ pub struct Session {
     /// What the id is made of.
     pub id_type: IdType,
     /// Untrusted text.
-    pub agent_name: Option<String>,
+    pub agent_name: Option<Arc<str>>,
     /// Untrusted text.
-    pub tenant: Option<String>,
+    pub tenant: Option<Arc<str>>,
     /// How long it has lived, as far as it was seen.
     pub duration_ns: u64,
     /// Whether it was there before us: it has lived longer than that.
@@ -158,6 +229,14 @@ pub struct Session {
     pub peak_bytes: Option<u64>,
     /// What it is doing.
     pub status: Status,
+    /// Polls on loop threads over the interval.
+    pub polls_per_s: Option<f64>,
+    /// How long ago it last ran; 0 while it runs. A lower bound where it has run no poll since we attached.
+    pub idle_ns: u64,
+    /// Stalls in the last minute.
+    pub stalls_last_minute: u64,
+    /// CPU in the last minute, second by second.
+    pub cpu_history: CpuHistory,
 }
 
 /// What a tag is, and so what is known of it.
@@ -203,15 +282,15 @@ pub struct Stall {
     /// The process that it is in.
     pub pid: u32,
     /// The culprit, `None` for an untagged poll; as [`Session::session_id`].
-    pub session_id: Option<String>,
+    pub session_id: Option<Arc<str>>,
     /// Whether its id was longer than what is kept.
     pub id_is_cut: bool,
     /// What its id is made of.
     pub id_type: IdType,
     /// Untrusted text.
-    pub agent_name: Option<String>,
+    pub agent_name: Option<Arc<str>>,
     /// Untrusted text.
-    pub tenant: Option<String>,
+    pub tenant: Option<Arc<str>>,
     /// Wall-clock time when the poll began, nanoseconds since the Unix epoch.
     pub started_at_unix_ns: i128,
     /// Whether the poll still runs.

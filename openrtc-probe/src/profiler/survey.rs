@@ -162,6 +162,10 @@ impl Profiler {
         let names = self.python.texts(&self.vars.agents, &contexts);
         let names = names.into_iter().zip(self.python.texts(&self.vars.tenants, &contexts));
         let keys = sessions.iter().map(|(key, _)| *key);
-        keys.zip(names.map(|(agent, tenant)| Names { agent, tenant })).collect()
+        keys.zip(names.map(|(agent, tenant)| Names {
+            agent: agent.map(Into::into),
+            tenant: tenant.map(Into::into),
+        }))
+        .collect()
     }
 }

@@ -158,7 +158,7 @@ impl<'a> Row<'a> {
     /// What stands in the column of the session; `…` at its end says that the id is longer.
     pub fn label(&self) -> Cow<'a, str> {
         let (label, is_cut) = match self {
-            Row::Session(_, session) => (session.session_id.as_str(), session.id_is_cut),
+            Row::Session(_, session) => (&*session.session_id, session.id_is_cut),
             Row::Stall(stall, _) => {
                 (stall.session_id.as_deref().unwrap_or("(untagged)"), stall.id_is_cut)
             }

@@ -205,8 +205,8 @@ mod tests {
     #[test]
     fn a_line_is_never_wider_than_it_may_be() {
         let session = Session {
-            session_id: "日本語".repeat(20),
-            agent_name: Some("\u{202e}".repeat(9)),
+            session_id: "日本語".repeat(20).into(),
+            agent_name: Some("\u{202e}".repeat(9).into()),
             duration_ns: u64::MAX,
             duration_is_lower_bound: true,
             cpu_ratio: Some(123.456),
@@ -302,8 +302,8 @@ mod tests {
     #[test]
     fn wide_cuts_nothing_and_two_spaces_end_a_column() {
         let session = Session {
-            session_id: "a  very long  id ".repeat(5),
-            agent_name: Some(String::new()),
+            session_id: "a  very long  id ".repeat(5).into(),
+            agent_name: Some("".into()),
             ..Session::default()
         };
         let rows = [Row::Session(1, &session)];

@@ -242,7 +242,7 @@ mod tests {
     fn ids(order: &Order, sessions: &[Session]) -> String {
         let shown = order.apply(sessions);
         assert_eq!(shown.len(), order.count(sessions));
-        shown.iter().map(|session| session.session_id.as_str()).collect()
+        shown.iter().map(|session| &*session.session_id).collect()
     }
 
     fn by(sort: Sort) -> Order {

@@ -175,7 +175,7 @@ pub fn odd_tags() -> Snapshot {
     let mut it = three();
     it.worker.tag_vars = 2;
     it.worker.tasks_tagged_elsewhere = 3;
-    it.sessions[0].session_id = "k".repeat(128);
+    it.sessions[0].session_id = "k".repeat(128).into();
     it.sessions[0].id_is_cut = true;
     it.sessions[1].session_id = "<uuid.UUID>".into();
     it.sessions[1].id_type = IdType::Other(Some("uuid.UUID".into()));
@@ -246,7 +246,7 @@ fn session(id: &str, agent: &str, tenant: Option<&str>) -> Session {
     Session {
         session_id: id.into(),
         agent_name: Some(agent.into()),
-        tenant: tenant.map(String::from),
+        tenant: tenant.map(Into::into),
         cpu_ratio: Some(0.0),
         mem_bytes: Some(216_172_839),
         peak_bytes: Some(312_345_678),

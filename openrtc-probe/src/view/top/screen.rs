@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn sessions(count: usize) -> Snapshot {
-        let session = |i| Session { session_id: format!("AJ_{i:04}"), ..Session::default() };
+        let session = |i| Session { session_id: format!("AJ_{i:04}").into(), ..Session::default() };
         Snapshot { sessions: (0..count).map(session).collect(), ..Snapshot::default() }
     }
 
