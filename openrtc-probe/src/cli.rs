@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_one_line_and_a_hint() {
         let sorts = "one of mem_mb, cpu_pct, duration_s, agent_name, session_id, off_cpu, \
-                     run_queue, polls, longest_poll, stalls";
+                     run_queue, polls, longest_poll, stalls, polls_per_s, idle";
         let help = "see openrtc-probe --help";
         for (line, message, hint) in [
             ("", "missing --pid <PID>", "openrtc-probe --pid <PID of the worker>"),

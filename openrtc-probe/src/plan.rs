@@ -111,10 +111,10 @@ impl Plan {
             duration: typed.duration.map(span).transpose()?,
             order: Order {
                 sort: typed.sort,
-                reverse: false,
                 status: typed.status,
                 agent: typed.agent,
                 tenant: typed.tenant,
+                ..Order::default()
             },
             verbosity: typed.verbose,
             colour: here.colour.unwrap_or(here.stdout_is_terminal),
@@ -236,10 +236,10 @@ mod tests {
         let plan = plan(line, PIPE).unwrap();
         let order = Order {
             sort: Sort::Stalls,
-            reverse: false,
             status: StatusFilter::Ended,
             agent: Some("a".into()),
             tenant: Some("t".into()),
+            ..Order::default()
         };
         assert_eq!(plan.order, order);
         assert_eq!((plan.pids, plan.verbosity), (vec![42], 1));

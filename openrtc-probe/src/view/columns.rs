@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::model::{Session, Snapshot, Stall, Status, Untagged, Usage};
+use crate::model::{CpuHistory, Session, Snapshot, Stall, Status, Untagged, Usage};
 use crate::view::order::Sort;
 use crate::view::units::{Number, megabytes, millis, percent, seconds, split_ms};
 
@@ -76,6 +76,8 @@ pub enum Cell<'a> {
     Number(Number),
     /// A number and a bar, filled from 0 to 1.
     Gauge(Number, f64),
+    /// Shares of one core, second by second, as many of the last as there is room for.
+    History(&'a CpuHistory),
 }
 
 impl<'a> Cell<'a> {
@@ -316,7 +318,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 10,
         grows_last: false,
         align: Align::Right,
-        rank: 11,
+        rank: 13,
         sort: Some(Sort::OffCpu),
         value: |row| Cell::usage(row, |usage| Number::new(seconds(usage.off_cpu_ns), 2)),
     },
@@ -329,7 +331,7 @@ pub static SESSIONS: &[Column] = &[
         widest: 7,
         grows_last: false,
         align: Align::Right,
-        rank: 13,
+        rank: 15,
         sort: Some(Sort::RunQueue),
         value: |row| Cell::usage(row, |usage| Number::new(seconds(usage.run_queue_ns), 2)),
     },
@@ -342,9 +344,25 @@ pub static SESSIONS: &[Column] = &[
         widest: 7,
         grows_last: false,
         align: Align::Right,
-        rank: 14,
+        rank: 16,
         sort: Some(Sort::Polls),
         value: |row| Cell::usage(row, |usage| Number::count(usage.polls)),
+    },
+    Column {
+        key: "polls_per_s",
+        title: "polls/s",
+        unit: "",
+        what: "polls a second, last interval",
+        width: 7,
+        widest: 7,
+        grows_last: false,
+        align: Align::Right,
+        rank: 14,
+        sort: Some(Sort::PollsPerS),
+        value: |row| {
+            let polls = row.session().and_then(|session| session.polls_per_s);
+            polls.map_or(Cell::Nothing, |polls| Cell::Number(Number::new(polls, 1)))
+        },
     },
     Column {
         key: "longest_poll_ms",
@@ -371,6 +389,43 @@ pub static SESSIONS: &[Column] = &[
         rank: 4,
         sort: Some(Sort::Stalls),
         value: |row| Cell::usage(row, |usage| Number::count(usage.stalls)),
+    },
+    Column {
+        key: "idle_s",
+        title: "idle(s)",
+        unit: "s",
+        what: "since it last ran; ≥ if it never did",
+        width: 7,
+        widest: 7,
+        grows_last: false,
+        align: Align::Right,
+        rank: 17,
+        sort: Some(Sort::Idle),
+        value: |row| match row.session() {
+            Some(session) if session.status != Status::Ended => {
+                let idle = Number::new(seconds(session.idle_ns), 0);
+                Cell::Number(idle.at_least(session.usage.polls == 0))
+            }
+            _ => Cell::Nothing,
+        },
+    },
+    Column {
+        key: "cpu_history",
+        title: "cpu, 30 s",
+        unit: "",
+        what: "CPU second by second, newest right; █ one core, · none",
+        width: 10,
+        widest: 30,
+        grows_last: false,
+        align: Align::Right,
+        rank: 11,
+        sort: None,
+        value: |row| match row.session() {
+            Some(session) if session.cpu_history.ratios().len() > 0 => {
+                Cell::History(&session.cpu_history)
+            }
+            _ => Cell::Nothing,
+        },
     },
     Column {
         key: "status",
@@ -418,7 +473,10 @@ mod tests {
         let snapshot = Snapshot { sessions: vec![Session::default()], ..Snapshot::default() };
         let json = crate::view::json::snapshot(&snapshot, &crate::view::order::Order::default());
         let known = |column: &&Column| json.contains(&format!("\"{}\":", column.key));
-        assert_eq!(SESSIONS.iter().filter(|column| !known(column)).count(), 1, "all but the slot");
+        let unknown = SESSIONS.iter().filter(|column| !known(column)).map(|column| column.key);
+        // The place in the list is of the table only.
+        let of_the_table = ["slot", "polls_per_s", "idle_s", "cpu_history"];
+        assert!(unknown.into_iter().all(|key| of_the_table.contains(&key)));
         let json = crate::view::json::stall(&Stall::default());
         let known = |column: &Column| json.contains(&format!("\"{}\":", column.key));
         assert!(STALLS.iter().filter(|column| column.key != "count").all(known));

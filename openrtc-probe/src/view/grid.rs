@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use crate::view::chart::spark;
 use crate::view::columns::{Align, Cell, Column, MARK, Row};
 use crate::view::harmless::{cut, harmless, width};
 use crate::view::units::UNKNOWN;
@@ -17,6 +18,8 @@ pub struct Grid {
     is_wide: bool,
 }
 
+/// The column that has no text.
+const PICTURE: &str = "cpu_history";
 /// A gauge narrower than this is its number alone.
 const LEAST_FOR_BAR: usize = 9;
 
@@ -46,9 +49,11 @@ impl Grid {
     }
 
     /// Every column as wide as its widest cell, two spaces between: nothing is cut, no line begins
-    /// with a space, and two spaces end a column (no cell holds two). A gauge is its number alone.
+    /// with a space, and two spaces end a column (no cell holds two). A gauge is its number alone, and
+    /// what is only a picture is left out.
     pub fn wide(table: &[&'static Column], rows: &[Row<'_>]) -> Self {
-        let columns = table.iter().enumerate().map(|(at, &column)| {
+        let table = table.iter().filter(|column| column.key != PICTURE);
+        let columns = table.enumerate().map(|(at, &column)| {
             let mark = |row: &Row<'_>| if at == 0 { row.mark().len() } else { 0 };
             let cells = rows.iter().map(|row| mark(row) + natural_width(&(column.value)(row)));
             let title = column.title.chars().count();
@@ -127,6 +132,7 @@ fn natural_width(cell: &Cell<'_>) -> usize {
         Cell::Nothing => 1,
         Cell::Text(text) => width(&harmless(text)),
         Cell::Number(number) | Cell::Gauge(number, _) => number.full().chars().count(),
+        Cell::History(history) => history.ratios().len(),
     }
 }
 
@@ -140,6 +146,11 @@ fn render(cell: &Cell<'_>, width: usize, align: Align) -> String {
             pad(&cut(&text, width), width, align)
         }
         Cell::Number(number) => pad(&number.fit(width), width, align),
+        // Of one core: rows compare. A little is seen too.
+        Cell::History(history) => {
+            let older = history.ratios().len().saturating_sub(width);
+            pad(&spark(history.ratios().skip(older).map(Some), 1.0), width, align)
+        }
         Cell::Gauge(number, _) if width < LEAST_FOR_BAR => pad(&number.fit(width), width, align),
         Cell::Gauge(number, fill) => {
             let digits = number.full().chars().count();
@@ -198,8 +209,14 @@ mod tests {
             "status",
         ];
         assert_eq!(words, expected);
-        let wide = titles(120, 999);
-        assert_eq!(wide.split_whitespace().count(), SESSIONS.len());
+        let at = |columns| {
+            let grid = Grid::fit(&sessions(), columns, 99);
+            grid.titles().map(|(column, _)| column.title).collect::<Vec<_>>()
+        };
+        assert_eq!(at(150).len(), SESSIONS.len());
+        for ours in ["off-cpu(s)", "longest(ms)", "cpu, 30 s"] {
+            assert!(at(120).contains(&ours), "{ours}");
+        }
     }
 
     #[test]
@@ -288,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_seconds_stand_at_the_right() {
+        let mut session = Session::default();
+        let cells = |session: &Session| {
+            let column = SESSIONS.iter().find(|column| column.key == PICTURE).unwrap();
+            let cell = (column.value)(&Row::Session(1, session));
+            [3, 5].map(|width| render(&cell, width, column.align))
+        };
+        assert_eq!(cells(&session), ["  –", "    –"]);
+        for ratio in [1.0, 0.0, 0.001, 0.5] {
+            session.cpu_history.push(ratio);
+        }
+        assert_eq!(cells(&session), ["·▁▄", " █·▁▄"]);
+    }
+
+    #[test]
     fn bars() {
         assert_eq!(bar(0.0, 4), "░░░░");
         assert_eq!(bar(0.0001, 4), "▏░░░");
@@ -312,7 +344,7 @@ mod tests {
         assert!(!line.contains('…'));
         let fields: Vec<_> =
             line.split("  ").map(str::trim).filter(|field| !field.is_empty()).collect();
-        assert_eq!(fields.len(), SESSIONS.len(), "{fields:?}");
+        assert_eq!(fields.len(), SESSIONS.len() - 1, "all but the picture: {fields:?}");
         assert_eq!(fields[2], "\"\"");
     }
 }

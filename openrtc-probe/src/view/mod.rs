@@ -6,6 +6,7 @@
 //!   turns a number into text.
 //! - **Text of a worker is hostile.** It reaches a terminal through `harmless.rs`, never directly.
 
+mod chart;
 mod columns;
 mod columns_of;
 pub mod doctor;

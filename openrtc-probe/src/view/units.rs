@@ -42,11 +42,6 @@ pub fn thousandths(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
-/// Rounded to one decimal: as much as a percentage shows.
-pub fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
 /// A number on its way to text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number {

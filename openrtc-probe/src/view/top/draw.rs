@@ -24,7 +24,7 @@ const LEAST_FOR_ROWS_BELOW: usize = 12;
 /// Draws one frame.
 pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     let area = frame.area();
-    let sessions = screen.order.apply(&snapshot.sessions);
+    let sessions = screen.order.rows(snapshot);
     let page = Page::new(snapshot, screen, sessions.len(), area.width, area.height);
     let mut pen = Pen { frame, area, line: 0 };
     let palette = screen.palette;

@@ -46,7 +46,7 @@ impl Screen {
     /// sessions end, so this comes before each drawing.
     #[must_use]
     pub fn fit(&self, snapshot: &Snapshot, columns: u16, lines: u16) -> Self {
-        let rows = self.order.count(&snapshot.sessions);
+        let rows = self.order.count_rows(snapshot);
         let page = Page::new(snapshot, self, rows, columns, lines).body.max(1);
         let scroll = self.scroll.min(rows.saturating_sub(page));
         Self { scroll, page, ..self.clone() }
