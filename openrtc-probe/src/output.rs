@@ -13,7 +13,7 @@ use crate::{
     view::{
         header, json, log_line, once,
         order::Order,
-        top::{Action, Live, Palette, Press, Screen, columns, press},
+        top::{Action, Chosen, Live, Palette, Press, Screen, columns, press},
     },
 };
 
@@ -25,12 +25,16 @@ const MAX_NOTES: usize = 3;
 const MAX_UNSAID: usize = 256;
 
 /// What the loop has to do after a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wish {
     /// Nothing.
     Nothing,
     /// A new picture.
     Picture,
+    /// So many pictures a second.
+    Rate(f64),
+    /// From now on a poll of so many nanoseconds is a stall.
+    Threshold(u64),
     /// The end.
     End,
 }
@@ -67,7 +71,11 @@ impl Output {
         let table = match plan.view {
             View::Table => Some(Table {
                 live: Live::enter().context("cannot take the terminal")?,
-                screen: Screen::new(plan.order.clone(), Palette::new(plan.colour)),
+                screen: Screen::new(
+                    plan.order.clone(),
+                    Palette::new(plan.colour),
+                    1.0 / plan.interval.as_secs_f64(),
+                ),
                 shown: None,
             }),
             _ => None,
@@ -169,21 +177,32 @@ impl Output {
     /// A key was pressed, or the terminal changed its size.
     pub fn press(&mut self, typed: Press) -> Result<Wish> {
         let Some(table) = &mut self.table else { return Ok(Wish::Nothing) };
-        if let Press::Key(key) = typed {
-            let (screen, action) = press(&table.screen, key);
-            table.screen = screen;
-            match action {
-                Action::Quit => return Ok(Wish::End),
-                Action::Refresh => {
-                    // Also while paused.
-                    table.shown = None;
-                    return Ok(Wish::Picture);
-                }
-                Action::Ignore => return Ok(Wish::Nothing),
-                Action::Draw => {}
+        // Keys before the first picture are about nothing that is seen.
+        let nothing = Snapshot::default();
+        let shown = table.shown.as_ref().unwrap_or(&nothing);
+        let (screen, action) = press(&table.screen, shown, typed);
+        table.screen = screen;
+        let wish = match action {
+            Action::Ignore => return Ok(Wish::Nothing),
+            Action::Quit => return Ok(Wish::End),
+            Action::Refresh => {
+                // Also while paused.
+                table.shown = None;
+                return Ok(Wish::Picture);
             }
-        }
-        table.draw().map(|()| Wish::Nothing)
+            Action::Draw => Wish::Nothing,
+            Action::Rate(hz) => Wish::Rate(hz),
+            Action::Threshold(ns) => Wish::Threshold(ns),
+            Action::Suspend => Wish::Nothing,
+            Action::Copy(_) => Wish::Nothing,
+            Action::Save => Wish::Nothing,
+        };
+        table.draw().map(|()| wish)
+    }
+
+    /// The session whose details are open.
+    pub fn focus(&self) -> Option<&Chosen> {
+        self.table.as_ref()?.screen.focus()
     }
 
     /// Says on standard error that tasks have begun to hold tags that cannot be seen. The table has it

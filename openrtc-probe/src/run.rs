@@ -166,6 +166,8 @@ impl Run {
                 Wake::Typed(press) => match self.output.press(press)? {
                     Wish::Nothing => {}
                     Wish::Picture => self.picture()?,
+                    Wish::Rate(hz) => self.wakes.picture_every(Duration::from_secs_f64(1.0 / hz)),
+                    Wish::Threshold(_ns) => {}
                     Wish::End => break,
                 },
                 Wake::End => break,

@@ -195,6 +195,11 @@ impl Wakes {
         self.watch_at = at.unwrap_or_else(|| Instant::now() + NEVER);
     }
 
+    /// Sets how often to take a picture.
+    pub fn picture_every(&mut self, period: Duration) {
+        self.picture = every(period, Instant::now());
+    }
+
     /// Sets when to look around in memory next: after `rest`, within bounds.
     pub fn survey_in(&mut self, rest: Duration) {
         self.survey.reset_after(rest.clamp(SURVEY_EVERY, SURVEY_AT_LEAST_EVERY));

@@ -81,8 +81,6 @@ pub fn notes(snapshot: &Snapshot, columns: usize) -> Vec<String> {
 
 fn identity(snapshot: &Snapshot) -> [String; 5] {
     let worker = &snapshot.worker;
-    let known =
-        |text: &str| if text.is_empty() { UNKNOWN.into() } else { harmless(text).into_owned() };
     [
         format!("pid {}", worker.pid),
         format!("python {}", known(&worker.python)),
@@ -182,6 +180,11 @@ pub fn why_empty(snapshot: &Snapshot, order: &Order, columns: usize) -> Vec<Stri
         let why = format!("no session is {status}: that cannot be seen from outside the worker");
         wrap_words(&why, columns)
     }
+}
+
+/// A text that is untrusted, and may not be known.
+pub fn known(text: &str) -> String {
+    if text.is_empty() { UNKNOWN.into() } else { harmless(text).into_owned() }
 }
 
 /// Facts on lines of at most `columns` columns, two spaces between.

@@ -217,7 +217,7 @@ pub const ROOMS: &[Room] = &[
             "unicode_segmentation",
             "unicode_width",
         ],
-        rooms: &["model"],
+        rooms: &["dump", "model"],
         without: IO_BUT_STREAMS,
         ..ROOM
     },

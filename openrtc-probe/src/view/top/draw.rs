@@ -1,132 +1,80 @@
-//! One frame: header, table, stalls, check line, key hints.
+//! One frame: header, what is open, footer, and the line of keys.
+
+use std::borrow::Cow;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+use ratatui::text::Line;
 
-use crate::model::{Snapshot, Status};
-use crate::view::columns::{Row, rows_below};
+use crate::model::{Session, Snapshot, Status};
+use crate::view::columns::{Column, Row, rows_below};
 use crate::view::columns_of;
 use crate::view::grid::Grid;
 use crate::view::header;
 use crate::view::stalls::listed;
-use crate::view::top::help;
 use crate::view::top::keys::BINDINGS;
+use crate::view::top::page::{self, Lines};
 use crate::view::top::palette::Palette;
-use crate::view::top::screen::Screen;
+use crate::view::top::screen::{Chosen, Pane, Screen};
+use crate::view::top::{details, help};
 
-/// Stalls listed at most.
-const STALLS_LISTED: usize = 8;
-/// The rows below the sessions leave when there are fewer lines than this between header and footer
-/// and they would take one from a session.
-const LEAST_FOR_ROWS_BELOW: usize = 12;
-
-/// Draws one frame.
+/// Draws one frame; `screen` has been fitted to its size ([`Screen::fit`]).
 pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     let area = frame.area();
-    let sessions = screen.order.rows(snapshot);
-    let page = Page::new(snapshot, screen, sessions.len(), area.width, area.height);
-    let mut pen = Pen { frame, area, line: 0 };
+    let columns = usize::from(area.width);
+    let page = screen.page;
+    let mut pen = Pen { frame, area };
     let palette = screen.palette;
-    pen.lines(&page.header, Style::new());
-    pen.lines(&page.notice, palette.alarm());
-    pen.text(&selection(snapshot, screen, sessions.len(), page.body, area.width), Style::new());
-
-    let grid = Grid::fit(&columns_of::sessions(snapshot), area.width.into(), sessions.len());
-    titles(&mut pen, &grid, screen);
-    let table_at = pen.line;
-    let scroll = screen.scroll.min(sessions.len().saturating_sub(page.body));
-    for (slot, session) in (1..).zip(&sessions).skip(scroll).take(page.body) {
-        let style = match session.status {
-            Status::Active => Style::new(),
-            Status::Slow => palette.alarm(),
-            Status::Ended => Palette::PAST,
-        };
-        pen.text(&grid.line(&Row::Session(slot, session)), style);
+    let top = page::header_lines(snapshot, columns, area.height.into());
+    pen.texts(page.header, &top, Style::new());
+    pen.texts(page.notice, &page::notice(snapshot, columns), palette.alarm());
+    pen.text(page.selection_at, &selection(snapshot, screen), Style::new());
+    match screen.pane {
+        Pane::Sessions => sessions(&mut pen, snapshot, screen),
+        Pane::Stalls => stalls(&mut pen, snapshot, screen),
+        Pane::Details => {
+            let lines = details_lines(snapshot, screen, area.width);
+            pen.lines(page.body, lines.into_iter().skip(screen.scroll));
+        }
     }
-    if sessions.is_empty() {
-        let why = header::why_empty(snapshot, &screen.order, area.width.into());
-        why.iter().take(page.body).for_each(|line| pen.text(line, Palette::PAST));
-    }
-    for row in rows_below(snapshot).iter().take(page.below) {
-        pen.text(&grid.line(row), Style::new());
-    }
-
-    pen.line = table_at + page.body + page.below;
-    stalls(&mut pen, &page, snapshot, screen);
     let lossy = !snapshot.health.lost.is_empty();
-    pen.lines(&page.footer, if lossy { palette.alarm() } else { Style::new() });
-    pen.text(&hints(area.width), Palette::KEYS);
+    let style = if lossy { palette.alarm() } else { Style::new() };
+    pen.texts(page.footer, &page::footer(snapshot, columns), style);
+    let foot = foot(screen, columns);
+    pen.text(page.hints_at, &format!("{foot:<columns$}"), Palette::KEYS);
     if screen.help {
-        help::draw(frame, area, &grid);
+        help::draw(frame, area, screen.scroll, &columns_of::sessions(snapshot));
     }
 }
 
-/// How the lines of a frame are shared out.
-pub(super) struct Page {
-    header: Vec<String>,
-    notice: Vec<String>,
-    /// Sessions.
-    pub body: usize,
-    /// Rows below them.
-    below: usize,
-    /// Stalls, without their heading.
-    stalls: usize,
-    footer: Vec<String>,
-}
-
-impl Page {
-    /// For `rows` sessions on a terminal of this size. What is said of the whole worker gives way
-    /// before the table does.
-    pub(super) fn new(
-        snapshot: &Snapshot,
-        screen: &Screen,
-        rows: usize,
-        columns: u16,
-        lines: u16,
-    ) -> Self {
-        let (columns, lines) = (usize::from(columns), usize::from(lines));
-        let header = header::worker(snapshot, columns, (lines / 4).max(1));
-        let notice = header::tag_notice(&snapshot.worker);
-        let mut notice = notice.map_or(vec![], |notice| header::wrap_words(&notice, columns));
-        notice.extend(header::notes(snapshot, columns));
-        let footer = header::wrap(&[header::check(snapshot), header::losses(snapshot)], columns);
-        // With them: what is shown, the headings, the heading of the stalls, the key hints.
-        let left = lines.saturating_sub(header.len() + notice.len() + footer.len() + 4);
-        let below = rows_below(snapshot).len();
-        let stalls = listed(snapshot, &screen.order, left / 4).len();
-        let is_enough = left >= LEAST_FOR_ROWS_BELOW || left >= rows.max(1) + below + stalls;
-        let below = if is_enough { below } else { 0 };
-        let idle = left.saturating_sub(below + rows.max(1));
-        let most = STALLS_LISTED.min(idle.max(left / 4));
-        let stalls = listed(snapshot, &screen.order, most).len();
-        let body = left - below - stalls;
-        Self { header, notice, body, below, stalls, footer }
-    }
-}
-
-/// Writes line after line; what is outside the area is not written.
+/// Writes whole lines; what is outside the area is not written.
 struct Pen<'a, 'b> {
     frame: &'a mut Frame<'b>,
     area: Rect,
-    line: usize,
 }
 
 impl Pen<'_, '_> {
-    fn text(&mut self, text: &str, style: Style) {
-        self.at(0, text, style);
-        self.line += 1;
+    fn text(&mut self, line: usize, text: &str, style: Style) {
+        self.at(0, line, text, style);
     }
 
-    fn lines(&mut self, lines: &[String], style: Style) {
-        for line in lines {
-            self.text(line, style);
+    fn texts(&mut self, place: Lines, texts: &[String], style: Style) {
+        place.range().zip(texts).for_each(|(line, text)| self.text(line, text, style));
+    }
+
+    fn lines<'l>(&mut self, place: Lines, lines: impl Iterator<Item = Line<'l>>) {
+        for (line, styled) in place.range().zip(lines) {
+            let mut column = 0;
+            for span in &styled.spans {
+                column = self.at(column, line, &span.content, styled.style.patch(span.style));
+            }
         }
     }
 
-    /// Writes at a column and stays on the line; returns the column behind it.
-    fn at(&mut self, column: u16, text: &str, style: Style) -> u16 {
-        let Ok(line) = u16::try_from(self.line) else { return column };
+    /// Writes at a column; returns the one behind it.
+    fn at(&mut self, column: u16, line: usize, text: &str, style: Style) -> u16 {
+        let Ok(line) = u16::try_from(line) else { return column };
         if line >= self.area.height || column >= self.area.width {
             return column;
         }
@@ -134,59 +82,171 @@ impl Pen<'_, '_> {
         let room = usize::from(self.area.width - column);
         self.frame.buffer_mut().set_stringn(x, y, text, room, style).0 - self.area.x
     }
-}
 
-fn titles(pen: &mut Pen<'_, '_>, grid: &Grid, screen: &Screen) {
-    let mut column = 0;
-    for (of, title) in grid.titles() {
-        let is_sorted = of.sort == Some(screen.order.sort);
-        // The padding is not underlined: it would look like a wider heading.
-        let blank = title.len() - title.trim_start().len();
-        column = pen.at(column, &title[..blank], Style::new());
-        let style = if is_sorted { Palette::SORTED } else { Palette::HEADING };
-        let end = pen.at(column, title.trim(), style);
-        column = pen.at(end, &title[title.trim_end().len()..], Style::new());
+    /// A row of a table, over the whole width if it is the selected one.
+    fn row(&mut self, line: usize, text: &str, style: Style, is_selected: bool) {
+        if is_selected {
+            let columns = usize::from(self.area.width);
+            let pad = columns.saturating_sub(crate::view::harmless::width(text));
+            let style = style.patch(Palette::SELECTED);
+            self.text(line, &format!("{text}{}", " ".repeat(pad)), style);
+        } else {
+            self.text(line, text, style);
+        }
     }
-    pen.line += 1;
-}
 
-fn stalls(pen: &mut Pen<'_, '_>, page: &Page, snapshot: &Snapshot, screen: &Screen) {
-    if page.stalls == 0 {
-        // Few lines may hide them all.
-        let any = !listed(snapshot, &screen.order, 1).is_empty();
-        pen.text(if any { "stalls: no room to list them" } else { "no stalls" }, Palette::PAST);
-        return;
-    }
-    let grid = Grid::fit(&columns_of::stalls(snapshot), pen.area.width.into(), 0);
-    let titles: String = grid.titles().map(|(_, title)| title).collect();
-    pen.text(&titles, Palette::HEADING);
-    for stall in listed(snapshot, &screen.order, page.stalls) {
-        let style = if stall.ongoing { screen.palette.alarm() } else { Style::new() };
-        pen.text(&grid.line(&Row::Stall(stall, snapshot.at_unix_ns)), style);
+    fn titles(&mut self, line: usize, grid: &Grid, is_sorted: impl Fn(&Column) -> bool) {
+        let mut column = 0;
+        for (of, title) in grid.titles() {
+            // The padding is not underlined: it would look like a wider heading.
+            let (left, right) = (title.trim_start(), title.trim_end());
+            let blank = &title[..title.len() - left.len()];
+            column = self.at(column, line, blank, Style::new());
+            let style = if is_sorted(of) { Palette::SORTED } else { Palette::HEADING };
+            let end = self.at(column, line, title.trim(), style);
+            column = self.at(end, line, &title[right.len()..], Style::new());
+        }
     }
 }
 
-fn selection(
+fn sessions(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
+    let (page, palette) = (screen.page, screen.palette);
+    let sessions = screen.order.rows(snapshot);
+    let grid = Grid::fit(&columns_of::sessions(snapshot), page.columns, sessions.len());
+    pen.titles(page.titles_at, &grid, |column| column.sort == Some(screen.order.sort));
+    let rows = (1..).zip(&sessions).skip(screen.sessions.scroll);
+    for (line, (slot, session)) in page.body.range().zip(rows) {
+        let style = match session.status {
+            Status::Active => Style::new(),
+            Status::Slow => palette.alarm(),
+            Status::Ended => Palette::PAST,
+        };
+        let is_selected = screen.sessions.selected().is_some_and(|it| it.is(session));
+        pen.row(line, &grid.line(&Row::Session(slot, session)), style, is_selected);
+    }
+    if sessions.is_empty() {
+        let why = header::why_empty(snapshot, &screen.order, page.columns);
+        pen.texts(page.body, &why, Palette::PAST);
+    }
+    for (line, row) in page.below.range().zip(&rows_below(snapshot)) {
+        pen.text(line, &grid.line(row), Style::new());
+    }
+    match page.stalls.lines {
+        0 => {}
+        1 => {
+            // Few lines may hide them all.
+            let any = !listed(snapshot, &screen.order, 1).is_empty();
+            let text = if any { "stalls: no room to list them (Tab)" } else { "no stalls" };
+            pen.text(page.stalls.at, text, Palette::PAST);
+        }
+        lines => {
+            let at = Lines { at: page.stalls.at + 1, lines: lines - 1 };
+            stall_rows(pen, page.stalls.at, at, 0, snapshot, screen);
+        }
+    }
+}
+
+/// The table of stalls, from the `skip`th on.
+fn stall_rows(
+    pen: &mut Pen<'_, '_>,
+    titles_at: usize,
+    place: Lines,
+    skip: usize,
     snapshot: &Snapshot,
     screen: &Screen,
-    shown: usize,
-    body: usize,
-    columns: u16,
-) -> String {
-    let mut facts = header::selection(snapshot, &screen.order, shown);
-    if shown > body {
-        let first = screen.scroll.min(shown - body) + 1;
-        facts.insert(1, format!("rows {first}-{}", first + body.max(1) - 1));
+) {
+    let grid = Grid::fit(&columns_of::stalls(snapshot), screen.page.columns, 0);
+    pen.titles(titles_at, &grid, |_| false);
+    let stalls = listed(snapshot, &screen.order, skip + place.lines);
+    for (line, stall) in place.range().zip(stalls.into_iter().skip(skip)) {
+        let style = if stall.ongoing { screen.palette.alarm() } else { Style::new() };
+        let is_selected =
+            screen.pane == Pane::Stalls && screen.stalls.selected() == Some(&stall.stall_id);
+        let text = grid.line(&Row::Stall(stall, snapshot.at_unix_ns));
+        pen.row(line, &text, style, is_selected);
     }
+}
+
+fn stalls(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
+    let page = screen.page;
+    stall_rows(pen, page.titles_at, page.body, screen.stalls.scroll, snapshot, screen);
+    if listed(snapshot, &screen.order, 1).is_empty() {
+        pen.texts(page.body, &["no stalls".to_owned()], Palette::PAST);
+    }
+    if let Some(_stall) = screen.stall(snapshot) {
+        pen.lines(page.stalls, std::iter::empty());
+    }
+}
+
+/// The details that are open.
+pub(super) fn details_lines(
+    snapshot: &Snapshot,
+    screen: &Screen,
+    columns: u16,
+) -> Vec<Line<'static>> {
+    let Some(chosen) = &screen.details_of else { return Vec::new() };
+    let found = find(snapshot, chosen);
+    let Some(session) = found else {
+        let gone = "it has ended, and its figures are not kept for longer than a minute (Esc back)";
+        let lines = header::wrap_words(gone, columns.into());
+        return lines.into_iter().map(Line::raw).collect();
+    };
+    details::lines(snapshot, session, screen.tasks.as_ref(), screen.palette, columns)
+}
+
+fn find<'a>(snapshot: &'a Snapshot, chosen: &Chosen) -> Option<&'a Session> {
+    snapshot.sessions.iter().chain(&snapshot.ended).find(|session| chosen.is(session))
+}
+
+/// What is shown: the line above the table.
+fn selection(snapshot: &Snapshot, screen: &Screen) -> String {
+    let mut facts = match screen.pane {
+        Pane::Sessions => sessions_shown(snapshot, screen),
+        Pane::Stalls => vec![format!("STALLS  {} listed", screen.stall_ids(snapshot).len())],
+        Pane::Details => {
+            let id = screen.details_of.as_ref().map(|chosen| header::known(&chosen.session_id));
+            vec![format!("SESSION {}", id.unwrap_or_default())]
+        }
+    };
     if screen.paused {
         facts.insert(0, "PAUSED".into());
     }
-    header::wrap(&facts, columns.into()).into_iter().next().unwrap_or_default()
+    header::wrap(&facts, screen.page.columns).into_iter().next().unwrap_or_default()
 }
 
-fn hints(columns: u16) -> String {
-    let hints = BINDINGS.iter().filter_map(|binding| binding.hint.map(String::from));
-    let hints = header::wrap(&hints.collect::<Vec<_>>(), columns.into());
-    let line = hints.into_iter().next().unwrap_or_default();
-    format!("{line:<width$}", width = columns.into())
+fn sessions_shown(snapshot: &Snapshot, screen: &Screen) -> Vec<String> {
+    let shown = screen.order.rows(snapshot).len();
+    let mut facts = header::selection(snapshot, &screen.order, shown);
+    let body = screen.page.body.lines;
+    if shown > body {
+        let first = screen.sessions.scroll + 1;
+        facts.insert(1, format!("rows {first}-{}", first + body.max(1) - 1));
+    }
+    facts
+}
+
+/// The last line: what is typed, what was said, or the keys.
+fn foot(screen: &Screen, columns: usize) -> String {
+    if let Some(prompt) = &screen.prompt {
+        let label = prompt.asks.label();
+        let typed = crate::view::harmless::harmless(&prompt.text);
+        // The end is what is being typed.
+        return tail(&format!("{label}{typed}_"), columns);
+    }
+    if let Some(message) = &screen.message {
+        return crate::view::harmless::cut(message, columns).into_owned();
+    }
+    let here = BINDINGS.iter().filter(|binding| binding.panes.contains(&screen.pane));
+    let hints: Vec<_> = here.filter_map(|binding| binding.hint.map(String::from)).collect();
+    header::wrap(&hints, columns).into_iter().next().unwrap_or_default()
+}
+
+/// The end of a text that is too long.
+fn tail(text: &str, columns: usize) -> String {
+    let mut kept = Cow::Borrowed(text);
+    while crate::view::harmless::width(&kept) > columns {
+        let rest: String = kept.chars().skip(1).collect();
+        kept = Cow::Owned(rest);
+    }
+    kept.into_owned()
 }

@@ -1,7 +1,11 @@
-//! The keys as data: what each does and how the help calls it. `q`, `r`, `s` and `f` mean what they
-//! mean in `openrtc top`.
+//! The keys as data: what each does, where, and how the help calls it. `q`, `r`, `s` and `f` mean what
+//! they mean in `openrtc top`.
 
-use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::event::{
+    Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
+};
+
+use crate::view::top::screen::Pane;
 
 /// A key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +14,8 @@ pub enum Key {
     Char(char),
     /// Ctrl-C: in raw mode the terminal makes no signal of it.
     CtrlC,
+    /// Ctrl-Z, likewise.
+    CtrlZ,
     /// Arrow up.
     Up,
     /// Arrow down.
@@ -24,6 +30,12 @@ pub enum Key {
     End,
     /// Escape.
     Esc,
+    /// Enter.
+    Enter,
+    /// Tab, with Shift or without: there are two lists.
+    Tab,
+    /// Backspace.
+    Backspace,
 }
 
 /// What comes from the terminal.
@@ -31,6 +43,15 @@ pub enum Key {
 pub enum Press {
     /// A key went down.
     Key(Key),
+    /// The mouse wheel turned: down is more than 0.
+    Wheel(i8),
+    /// The left button went down on this cell, counted from 0.
+    Click {
+        /// From the left.
+        column: u16,
+        /// From the top.
+        line: u16,
+    },
     /// The terminal has another size: draw again.
     Resize,
 }
@@ -44,6 +65,18 @@ impl Press {
                 let control = key.modifiers.contains(KeyModifiers::CONTROL);
                 key_of(key.code, control).map(Press::Key)
             }
+            Event::Mouse(mouse) => Self::of_mouse(*mouse),
+            _ => None,
+        }
+    }
+
+    fn of_mouse(mouse: MouseEvent) -> Option<Self> {
+        match mouse.kind {
+            MouseEventKind::ScrollDown => Some(Press::Wheel(1)),
+            MouseEventKind::ScrollUp => Some(Press::Wheel(-1)),
+            MouseEventKind::Down(MouseButton::Left) => {
+                Some(Press::Click { column: mouse.column, line: mouse.row })
+            }
             _ => None,
         }
     }
@@ -52,6 +85,7 @@ impl Press {
 fn key_of(code: KeyCode, control: bool) -> Option<Key> {
     Some(match code {
         KeyCode::Char('c') if control => Key::CtrlC,
+        KeyCode::Char('z') if control => Key::CtrlZ,
         KeyCode::Char(_) if control => return None,
         KeyCode::Char(c) => Key::Char(c),
         KeyCode::Up => Key::Up,
@@ -61,100 +95,187 @@ fn key_of(code: KeyCode, control: bool) -> Option<Key> {
         KeyCode::Home => Key::Home,
         KeyCode::End => Key::End,
         KeyCode::Esc => Key::Esc,
+        KeyCode::Enter => Key::Enter,
+        KeyCode::Tab | KeyCode::BackTab => Key::Tab,
+        KeyCode::Backspace => Key::Backspace,
         _ => return None,
     })
 }
 
 /// What a key can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub enum Command {
+    /// End.
     Quit,
+    /// Open or close the help.
     Help,
-    Close,
+    /// Leave what is open, or undo what was chosen, one at a time.
+    Back,
+    /// The details of the selected session.
+    Details,
+    /// To the other list.
+    OtherList,
+    /// Type a filter.
+    Filter,
+    /// Sort by the next column.
     Sort,
+    /// The other way round.
     Reverse,
+    /// The next status.
     Status,
+    /// Ended sessions, shown or not.
+    Ended,
+    /// Hold the picture.
     Pause,
+    /// A new picture now.
     Refresh,
+    /// More pictures a second.
+    Faster,
+    /// Fewer.
+    Slower,
+    /// Type a stall threshold.
+    Threshold,
+    /// The selected session's id to the clipboard.
+    Copy,
+    /// The picture to a file.
+    Save,
+    /// A line up.
     LineUp,
+    /// A line down.
     LineDown,
+    /// A page up.
     PageUp,
+    /// A page down.
     PageDown,
-    Top,
-    Bottom,
+    /// To the first.
+    First,
+    /// To the last.
+    Last,
+    /// Stop, as the shell's job control has it.
+    Suspend,
 }
 
 /// A command with its keys.
-pub(super) struct Binding {
+#[derive(Debug)]
+pub struct Binding {
+    /// What the keys do.
     pub command: Command,
+    /// The keys.
     pub keys: &'static [Key],
     /// How the help calls the keys; empty if the line of another one names them too.
     pub label: &'static str,
     /// What the help says of it.
     pub what: &'static str,
-    /// The hint in the footer, if it has one; the most needed come first in the table.
+    /// The hint in the last line, if it has one; the most needed come first in the table.
     pub hint: Option<&'static str>,
+    /// Where the hint stands.
+    pub panes: &'static [Pane],
 }
+
+const LISTS: &[Pane] = &[Pane::Sessions, Pane::Stalls];
+const OPENED: &[Pane] = &[Pane::Details, Pane::Stalls];
+const SESSIONS: &[Pane] = &[Pane::Sessions];
+const DETAILS: &[Pane] = &[Pane::Details];
+const EVERYWHERE: &[Pane] = &[Pane::Sessions, Pane::Stalls, Pane::Details];
 
 const fn binding(
     command: Command,
     keys: &'static [Key],
     label: &'static str,
     what: &'static str,
-    hint: Option<&'static str>,
 ) -> Binding {
-    Binding { command, keys, label, what, hint }
+    Binding { command, keys, label, what, hint: None, panes: EVERYWHERE }
 }
 
-pub(super) static BINDINGS: &[Binding] = &[
+impl Binding {
+    const fn hint(self, hint: &'static str, panes: &'static [Pane]) -> Self {
+        Self { hint: Some(hint), panes, ..self }
+    }
+}
+
+/// All keys. In the order in which their hints give way, from the right.
+pub static BINDINGS: &[Binding] = &[
+    binding(Command::Quit, &[Key::Char('q'), Key::Char('Q'), Key::CtrlC], "q, Ctrl-C", "quit")
+        .hint("q quit", EVERYWHERE),
+    binding(Command::Help, &[Key::Char('?')], "?", "this help").hint("? help", EVERYWHERE),
     binding(
-        Command::Quit,
-        &[Key::Char('q'), Key::Char('Q'), Key::CtrlC],
-        "q, Ctrl-C",
-        "quit",
-        Some("q quit"),
-    ),
-    binding(Command::Help, &[Key::Char('?')], "?", "this help", Some("? help")),
-    binding(Command::Sort, &[Key::Char('s')], "s", "sort by the next column", Some("s sort")),
+        Command::Back,
+        &[Key::Esc],
+        "Esc",
+        "back; on the sessions: undo the filter, then the selection",
+    )
+    .hint("Esc back", OPENED),
     binding(
-        Command::Status,
-        &[Key::Char('f'), Key::Char('F')],
-        "f",
-        "next status filter",
-        Some("f status"),
-    ),
+        Command::Details,
+        &[Key::Enter],
+        "Enter, click",
+        "details of the selected session (the first, if none is)",
+    )
+    .hint("Enter details", LISTS),
+    binding(Command::OtherList, &[Key::Tab], "Tab", "all stalls, and back to the sessions")
+        .hint("Tab stalls", SESSIONS),
     binding(
-        Command::Pause,
-        &[Key::Char(' ')],
-        "Space",
-        "hold the picture, and go on",
-        Some("Space pause"),
-    ),
-    binding(
-        Command::Refresh,
-        &[Key::Char('r'), Key::Char('R')],
-        "r",
-        "refresh now",
-        Some("r refresh"),
-    ),
-    binding(Command::Reverse, &[Key::Char('S')], "S", "reverse the order", None),
+        Command::Filter,
+        &[Key::Char('/')],
+        "/",
+        "show what has this text in session, agent or tenant",
+    )
+    .hint("/ filter", LISTS),
+    binding(Command::Sort, &[Key::Char('s')], "s", "sort by the next column (or click its title)")
+        .hint("s sort", SESSIONS),
+    binding(Command::Copy, &[Key::Char('y')], "y", "copy the session's id to the clipboard")
+        .hint("y copy id", DETAILS),
+    binding(Command::Status, &[Key::Char('f'), Key::Char('F')], "f", "next status filter")
+        .hint("f status", SESSIONS),
+    binding(Command::Pause, &[Key::Char(' ')], "Space", "hold the picture, and go on")
+        .hint("Space pause", EVERYWHERE),
+    binding(Command::Refresh, &[Key::Char('r'), Key::Char('R')], "r", "refresh now")
+        .hint("r refresh", EVERYWHERE),
+    binding(Command::Reverse, &[Key::Char('S')], "S", "reverse the order"),
     binding(
         Command::LineDown,
         &[Key::Char('j'), Key::Down],
         "j k, arrows",
-        "a line down, up",
-        None,
+        "select the next, the previous; the wheel scrolls",
     ),
-    binding(Command::LineUp, &[Key::Char('k'), Key::Up], "", "a line up", None),
-    binding(Command::PageDown, &[Key::PageDown], "PgDn PgUp", "a page down, up", None),
-    binding(Command::PageUp, &[Key::PageUp], "", "a page up", None),
-    binding(Command::Top, &[Key::Char('g'), Key::Home], "g G", "to the first, the last", None),
-    binding(Command::Bottom, &[Key::Char('G'), Key::End], "", "to the last", None),
-    binding(Command::Close, &[Key::Esc], "Esc", "close this help", None),
+    binding(Command::LineUp, &[Key::Char('k'), Key::Up], "", "select the previous"),
+    binding(Command::PageDown, &[Key::PageDown], "PgDn PgUp", "a page down, up"),
+    binding(Command::PageUp, &[Key::PageUp], "", "a page up"),
+    binding(Command::First, &[Key::Char('g'), Key::Home], "g G", "to the first, the last"),
+    binding(Command::Last, &[Key::Char('G'), Key::End], "", "to the last"),
+    binding(
+        Command::Ended,
+        &[Key::Char('e')],
+        "e",
+        "show ended sessions for a minute, or not at all",
+    ),
+    binding(Command::Threshold, &[Key::Char('t')], "t", "set from how many ms a poll is a stall"),
+    binding(
+        Command::Faster,
+        &[Key::Char('+'), Key::Char('=')],
+        "+ -",
+        "more, fewer pictures a second (0.5 to 10)",
+    ),
+    binding(Command::Slower, &[Key::Char('-')], "", "fewer pictures a second"),
+    binding(Command::Save, &[Key::Char('w')], "w", "write the picture to a file, as JSON"),
+    binding(Command::Suspend, &[Key::CtrlZ], "Ctrl-Z", "suspend; fg comes back"),
 ];
 
 /// What a key does.
 pub(super) fn command_of(key: Key) -> Option<Command> {
     let binding = BINDINGS.iter().find(|binding| binding.keys.contains(&key));
     binding.map(|binding| binding.command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_key_does_one_thing() {
+        let keys: Vec<_> = BINDINGS.iter().flat_map(|binding| binding.keys).collect();
+        let names: BTreeSet<_> = keys.iter().map(|key| format!("{key:?}")).collect();
+        assert_eq!(names.len(), keys.len());
+    }
 }

@@ -30,6 +30,8 @@ impl Palette {
     pub(super) const HEADING: Style = Style::new().add_modifier(Modifier::BOLD);
     /// The heading that the table is sorted by.
     pub(super) const SORTED: Style = Self::HEADING.add_modifier(Modifier::UNDERLINED);
+    /// The selected row.
+    pub(super) const SELECTED: Style = Style::new().add_modifier(Modifier::REVERSED);
     /// The line of key hints.
     pub(super) const KEYS: Style = Style::new().add_modifier(Modifier::REVERSED);
 }

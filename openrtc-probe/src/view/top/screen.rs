@@ -1,10 +1,54 @@
-//! What the reader has chosen to see, and what a key makes of it.
+//! What the reader has chosen to see.
 
-use crate::model::Snapshot;
+use std::sync::Arc;
+
+use crate::model::{Session, Snapshot, Stall};
 use crate::view::order::Order;
-use crate::view::top::draw::Page;
-use crate::view::top::keys::{Command, Key, command_of};
+use crate::view::stalls::listed;
+use crate::view::top::draw::details_lines;
+use crate::view::top::list::List;
+use crate::view::top::page::Page;
 use crate::view::top::palette::Palette;
+use crate::view::top::prompt::Prompt;
+use crate::view::top::tasks::Tasks;
+
+/// What stands between header and footer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pane {
+    /// The table of sessions, and the last stalls below it.
+    #[default]
+    Sessions,
+    /// All stalls that are known.
+    Stalls,
+    /// One session.
+    Details,
+}
+
+/// What tells a session from all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its process.
+    pub pid: u32,
+    /// Its id. Untrusted text.
+    pub session_id: Arc<str>,
+}
+
+impl Chosen {
+    pub(super) fn of(session: &Session) -> Self {
+        Self { pid: session.pid, session_id: session.session_id.clone() }
+    }
+
+    pub(super) fn of_stall(stall: &Stall) -> Option<Self> {
+        Some(Self { pid: stall.pid, session_id: stall.session_id.clone()? })
+    }
+
+    pub(super) fn is(&self, session: &Session) -> bool {
+        (self.pid, &self.session_id) == (session.pid, &session.session_id)
+    }
+}
+
+/// Pictures a second that can be chosen.
+pub(super) const RATES_HZ: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// What the reader has chosen to see.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,150 +57,103 @@ pub struct Screen {
     pub order: Order,
     /// How things look.
     pub palette: Palette,
+    /// Pictures a second.
+    pub rate_hz: f64,
     /// Whether the picture is held: while it is, the caller gives the same snapshot again.
     pub paused: bool,
     /// Whether the help is open.
     pub help: bool,
-    /// The first session shown.
+    /// What is open.
+    pub pane: Pane,
+    /// What is being typed.
+    pub prompt: Option<Prompt>,
+    /// What is said at the foot until the next key.
+    pub message: Option<String>,
+    /// The tasks of the session whose details are open, once they were read.
+    pub tasks: Option<Tasks>,
+    pub(super) sessions: List<Chosen>,
+    /// By their ids.
+    pub(super) stalls: List<u64>,
+    /// Whose details are open.
+    pub(super) details_of: Option<Chosen>,
+    /// The first line of the details that is seen, or of the help.
     pub(super) scroll: usize,
-    /// Sessions that fit, as of the last [`Screen::fit`].
-    pub(super) page: usize,
-}
-
-/// What the caller is to do after a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Draw the new screen.
-    Draw,
-    /// Take a new picture now and draw it, also while paused.
-    Refresh,
-    /// End.
-    Quit,
-    /// Nothing has changed.
-    Ignore,
+    /// Where the details were opened from.
+    pub(super) opened_from: Pane,
+    /// What is where, as of the last [`Screen::fit`].
+    pub(super) page: Page,
 }
 
 impl Screen {
     /// The first one.
-    pub fn new(order: Order, palette: Palette) -> Self {
-        Self { order, palette, paused: false, help: false, scroll: 0, page: 1 }
+    pub fn new(order: Order, palette: Palette, rate_hz: f64) -> Self {
+        Self {
+            order,
+            palette,
+            rate_hz,
+            paused: false,
+            help: false,
+            pane: Pane::default(),
+            prompt: None,
+            message: None,
+            tasks: None,
+            sessions: List::default(),
+            stalls: List::default(),
+            details_of: None,
+            scroll: 0,
+            opened_from: Pane::default(),
+            page: Page::default(),
+        }
     }
 
-    /// The same within what there is to scroll on a terminal of this size. The list shrinks when
-    /// sessions end, so this comes before each drawing.
+    /// The session whose details are open.
+    pub fn focus(&self) -> Option<&Chosen> {
+        self.details_of.as_ref().filter(|_| self.pane == Pane::Details)
+    }
+
+    /// The same within what there is to see on a terminal of this size. Sessions come and go, so this
+    /// comes before each drawing.
     #[must_use]
     pub fn fit(&self, snapshot: &Snapshot, columns: u16, lines: u16) -> Self {
-        let rows = self.order.count_rows(snapshot);
-        let page = Page::new(snapshot, self, rows, columns, lines).body.max(1);
-        let scroll = self.scroll.min(rows.saturating_sub(page));
-        Self { scroll, page, ..self.clone() }
-    }
-}
-
-/// The next screen after a key.
-pub fn press(screen: &Screen, key: Key) -> (Screen, Action) {
-    let mut next = screen.clone();
-    let Some(command) = command_of(key) else { return (next, Action::Ignore) };
-    match command {
-        Command::Quit => return (next, Action::Quit),
-        Command::Refresh => return (next, Action::Refresh),
-        Command::Help => next.help = !screen.help,
-        Command::Close => next.help = false,
-        Command::Pause => next.paused = !screen.paused,
-        Command::Sort => {
-            next.order.sort = screen.order.sort.next();
-            next.scroll = 0;
+        let rows = self.rows(snapshot);
+        let page = Page::new(snapshot, self, rows.len(), columns, lines);
+        let mut next = Self { page, ..self.clone() };
+        match self.pane {
+            Pane::Sessions => next.sessions = self.sessions.fit(&rows, next.page.body.lines),
+            Pane::Stalls => {
+                next.stalls = self.stalls.fit(&self.stall_ids(snapshot), next.page.body.lines);
+            }
+            Pane::Details => {
+                let count = details_lines(snapshot, self, columns).len();
+                next.scroll = self.scroll.min(count.saturating_sub(next.page.body.lines));
+            }
         }
-        Command::Reverse => {
-            next.order.reverse = !screen.order.reverse;
-            next.scroll = 0;
+        next
+    }
+
+    /// The sessions in their order.
+    pub(super) fn rows(&self, snapshot: &Snapshot) -> Vec<Chosen> {
+        self.order.rows(snapshot).into_iter().map(Chosen::of).collect()
+    }
+
+    /// The stalls in their order.
+    pub(super) fn stall_ids(&self, snapshot: &Snapshot) -> Vec<u64> {
+        let stalls = listed(snapshot, &self.order, usize::MAX);
+        stalls.into_iter().map(|stall| stall.stall_id).collect()
+    }
+
+    /// The selected stall.
+    pub(super) fn stall<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Stall> {
+        let id = self.stalls.selected()?;
+        snapshot.stalls.iter().find(|stall| stall.stall_id == *id)
+    }
+
+    /// The session that a command is about.
+    pub(super) fn about(&self, snapshot: &Snapshot) -> Option<Chosen> {
+        match self.pane {
+            Pane::Sessions => self.sessions.selected().cloned(),
+            Pane::Stalls => self.stall(snapshot).and_then(Chosen::of_stall),
+            Pane::Details => self.details_of.clone(),
         }
-        Command::Status => {
-            next.order.status = screen.order.status.next();
-            next.scroll = 0;
-        }
-        Command::LineUp => next.scroll = screen.scroll.saturating_sub(1),
-        Command::LineDown => next.scroll = screen.scroll.saturating_add(1),
-        Command::PageUp => next.scroll = screen.scroll.saturating_sub(screen.page),
-        Command::PageDown => next.scroll = screen.scroll.saturating_add(screen.page),
-        Command::Top => next.scroll = 0,
-        Command::Bottom => next.scroll = usize::MAX,
-    }
-    let action = if next == *screen { Action::Ignore } else { Action::Draw };
-    (next, action)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Session;
-    use crate::view::order::{Sort, StatusFilter};
-
-    fn screen() -> Screen {
-        Screen::new(Order::default(), Palette::new(false))
-    }
-
-    fn sessions(count: usize) -> Snapshot {
-        let session = |i| Session { session_id: format!("AJ_{i:04}").into(), ..Session::default() };
-        Snapshot { sessions: (0..count).map(session).collect(), ..Snapshot::default() }
-    }
-
-    fn type_in(screen: &Screen, snapshot: &Snapshot, keys: &[Key]) -> Screen {
-        keys.iter().fold(screen.fit(snapshot, 80, 24), |screen, key| {
-            press(&screen, *key).0.fit(snapshot, 80, 24)
-        })
-    }
-
-    #[test]
-    fn the_keys_of_openrtc_mean_the_same() {
-        let screen = screen();
-        assert_eq!(press(&screen, Key::Char('q')).1, Action::Quit);
-        assert_eq!(press(&screen, Key::CtrlC).1, Action::Quit);
-        assert_eq!(press(&screen, Key::Char('r')), (screen.clone(), Action::Refresh));
-        assert_eq!(press(&screen, Key::Char('s')).0.order.sort, Sort::DurationS);
-        assert_eq!(press(&screen, Key::Char('f')).0.order.status, StatusFilter::Active);
-    }
-
-    #[test]
-    fn a_key_without_meaning_or_effect_is_ignored() {
-        let screen = screen();
-        for key in [Key::Char('x'), Key::Esc, Key::Up] {
-            assert_eq!(press(&screen, key), (screen.clone(), Action::Ignore));
-        }
-    }
-
-    #[test]
-    fn toggles() {
-        let screen = screen();
-        for (key, is_on) in [
-            (Key::Char('?'), (|s| s.help) as fn(&Screen) -> bool),
-            (Key::Char(' '), |s| s.paused),
-            (Key::Char('S'), |s| s.order.reverse),
-        ] {
-            let (on, action) = press(&screen, key);
-            assert!(is_on(&on) && action == Action::Draw);
-            assert!(!is_on(&press(&on, key).0));
-        }
-        let help = press(&screen, Key::Char('?')).0;
-        assert!(!press(&help, Key::Esc).0.help);
-    }
-
-    #[test]
-    fn scrolling_stays_within_the_list() {
-        let many = sessions(100);
-        let page = screen().fit(&many, 80, 24).page;
-        let last = 100 - page;
-        let at = |keys: &[Key]| type_in(&screen(), &many, keys).scroll;
-        assert_eq!(at(&[Key::Char('j'), Key::Down]), 2);
-        assert_eq!(at(&[Key::Char('j'), Key::Char('k'), Key::Up]), 0);
-        assert_eq!(at(&[Key::PageDown]), page);
-        assert_eq!(at(&[Key::Char('G')]), last);
-        assert_eq!(at(&[Key::End, Key::Down, Key::Up]), last - 1);
-        assert_eq!(at(&[Key::End, Key::Home]), 0);
-        assert_eq!(at(&[Key::End, Key::Char('s')]), 0);
-        let few = sessions(2);
-        assert_eq!(type_in(&screen(), &few, &[Key::Char('G'), Key::Down]).scroll, 0);
-        let shrunk = type_in(&screen(), &many, &[Key::End]).fit(&few, 80, 24);
-        assert_eq!(shrunk.scroll, 0);
     }
 }

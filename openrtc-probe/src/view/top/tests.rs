@@ -14,7 +14,7 @@ use crate::view::samples;
 const SIZES: [(u16, u16); 3] = [(120, 30), (80, 24), (40, 20)];
 
 fn screen() -> Screen {
-    Screen::new(Order::default(), Palette::new(true))
+    Screen::new(Order::default(), Palette::new(true), 1.0)
 }
 
 fn buffer(snapshot: &Snapshot, screen: &Screen, (columns, lines): (u16, u16)) -> Buffer {
@@ -84,7 +84,7 @@ fn several_workers_in_one_table() {
 
 #[test]
 fn more_sessions_than_lines_scrolled_to_the_end() {
-    let end = press(&screen(), Key::Char('G')).0;
+    let end = press(&screen(), &samples::many(200), Press::Key(Key::Char('G'))).0;
     keep("many_end", &samples::many(200), &end);
 }
 
@@ -95,7 +95,11 @@ fn help_over_the_table_while_paused_and_filtered() {
     screen.order.status = StatusFilter::Errored;
     screen.paused = true;
     keep("filtered", &samples::three(), &screen);
-    keep("help", &samples::three(), &press(&screen, Key::Char('?')).0);
+    keep(
+        "help",
+        &samples::three(),
+        &press(&screen, &samples::three(), Press::Key(Key::Char('?'))).0,
+    );
 }
 
 #[test]
@@ -107,7 +111,7 @@ fn every_size_can_be_drawn() {
         samples::tag_not_found(),
         samples::fleet(),
     ];
-    let help = press(&screen(), Key::Char('?')).0;
+    let help = press(&screen(), &samples::three(), Press::Key(Key::Char('?'))).0;
     for snapshot in all {
         for columns in (1..60).step_by(4) {
             for lines in 1..16 {
@@ -120,7 +124,7 @@ fn every_size_can_be_drawn() {
 
 #[test]
 fn without_colour_there_is_none_and_the_words_are_the_same() {
-    let plain = Screen::new(screen().order, Palette::new(false));
+    let plain = Screen::new(screen().order, Palette::new(false), 1.0);
     let (with, without) = (
         buffer(&samples::three(), &screen(), (80, 24)),
         buffer(&samples::three(), &plain, (80, 24)),
