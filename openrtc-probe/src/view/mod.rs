@@ -7,6 +7,7 @@
 //! - **Text of a worker is hostile.** It reaches a terminal through `harmless.rs`, never directly.
 
 mod chart;
+mod ascii;
 mod columns;
 mod columns_of;
 pub mod doctor;

@@ -86,6 +86,8 @@ fn key_of(code: KeyCode, control: bool) -> Option<Key> {
     Some(match code {
         KeyCode::Char('c') if control => Key::CtrlC,
         KeyCode::Char('z') if control => Key::CtrlZ,
+        // What a terminal sends for Backspace that sends the other of the two.
+        KeyCode::Char('h') if control => Key::Backspace,
         KeyCode::Char(_) if control => return None,
         KeyCode::Char(c) => Key::Char(c),
         KeyCode::Up => Key::Up,
@@ -269,13 +271,56 @@ pub(super) fn command_of(key: Key) -> Option<Command> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use crossterm::event::KeyEvent;
+
+    use super::*;
 
     #[test]
     fn a_key_does_one_thing() {
         let keys: Vec<_> = BINDINGS.iter().flat_map(|binding| binding.keys).collect();
         let names: BTreeSet<_> = keys.iter().map(|key| format!("{key:?}")).collect();
         assert_eq!(names.len(), keys.len());
+    }
+
+    #[test]
+    fn what_is_typed() {
+        let of = |code, modifiers| Press::of(&Event::Key(KeyEvent::new(code, modifiers)));
+        let (none, control) = (KeyModifiers::NONE, KeyModifiers::CONTROL);
+        for (code, modifiers, key) in [
+            (KeyCode::Char('z'), none, Some(Key::Char('z'))),
+            (KeyCode::Char('Z'), KeyModifiers::SHIFT, Some(Key::Char('Z'))),
+            (KeyCode::Char('z'), control, Some(Key::CtrlZ)),
+            (KeyCode::Char('c'), control, Some(Key::CtrlC)),
+            (KeyCode::Char('h'), control, Some(Key::Backspace)),
+            (KeyCode::Char('x'), control, None),
+            (KeyCode::Enter, none, Some(Key::Enter)),
+            (KeyCode::Tab, none, Some(Key::Tab)),
+            (KeyCode::BackTab, KeyModifiers::SHIFT, Some(Key::Tab)),
+            (KeyCode::Backspace, none, Some(Key::Backspace)),
+            (KeyCode::F(1), none, None),
+        ] {
+            assert_eq!(of(code, modifiers), key.map(Press::Key), "{code:?} {modifiers:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_mouse_does() {
+        let of = |kind| {
+            let modifiers = KeyModifiers::NONE;
+            Press::of(&Event::Mouse(MouseEvent { kind, column: 7, row: 3, modifiers }))
+        };
+        assert_eq!(of(MouseEventKind::ScrollUp), Some(Press::Wheel(-1)));
+        assert_eq!(of(MouseEventKind::ScrollDown), Some(Press::Wheel(1)));
+        let click = of(MouseEventKind::Down(MouseButton::Left));
+        assert_eq!(click, Some(Press::Click { column: 7, line: 3 }));
+        for kind in [
+            MouseEventKind::Down(MouseButton::Right),
+            MouseEventKind::Up(MouseButton::Left),
+            MouseEventKind::Moved,
+        ] {
+            assert_eq!(of(kind), None, "{kind:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! are pure; `terminal.rs` alone touches the terminal.
 
 mod details;
+mod ascii;
 mod draw;
 mod help;
 mod keys;
