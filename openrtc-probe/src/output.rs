@@ -11,6 +11,7 @@ use crate::{
     model::{Snapshot, Stall, merge},
     plan::{Plan, View},
     view::{
+        ascii::ascii,
         header, json, log_line, once,
         order::Order,
         top::{Action, Chosen, Live, Palette, Press, Screen, columns, press},
@@ -35,6 +36,8 @@ pub enum Wish {
     Rate(f64),
     /// From now on a poll of so many nanoseconds is a stall.
     Threshold(u64),
+    /// To stop, until a shell lets us go on.
+    Suspend,
     /// The end.
     End,
 }
@@ -47,6 +50,8 @@ pub struct Output {
     told_elsewhere: bool,
     /// Whether there may be more than one worker: then each line and row says of which it is.
     is_fleet: bool,
+    /// Whether text may hold more than ASCII.
+    is_utf8: bool,
     /// Last pictures of workers that are gone, for the next picture of all.
     gone: Vec<Snapshot>,
     /// How many more there were.
@@ -70,7 +75,7 @@ impl Output {
     pub fn open(plan: &Plan) -> Result<Output> {
         let table = match plan.view {
             View::Table => Some(Table {
-                live: Live::enter().context("cannot take the terminal")?,
+                live: Live::enter(plan.is_utf8).context("cannot take the terminal")?,
                 screen: Screen::new(
                     plan.order.clone(),
                     Palette::new(plan.colour),
@@ -85,6 +90,7 @@ impl Output {
             order: plan.order.clone(),
             told_elsewhere: false,
             is_fleet: plan.is_fleet(),
+            is_utf8: plan.is_utf8,
             gone: Vec::new(),
             gone_too: 0,
             notes: Vec::new(),
@@ -97,7 +103,7 @@ impl Output {
     pub fn stall(&mut self, stall: &Stall) -> Result<()> {
         match self.view {
             _ if !self.order.keeps_stall(stall) => Ok(()),
-            View::Log => print_line(&log_line::stall(stall, self.is_fleet)),
+            View::Log => self.text(&log_line::stall(stall, self.is_fleet)),
             View::Json => print_line(&json::stall(stall)),
             // These show stalls inside their pictures.
             View::Table | View::Once | View::JsonOnce => Ok(()),
@@ -120,7 +126,7 @@ impl Output {
             View::Once => match self.in_one(pictures) {
                 Some(all) => {
                     let text = once::render(&all, &self.order, columns());
-                    print_line(text.trim_end_matches('\n'))
+                    self.text(text.trim_end_matches('\n'))
                 }
                 None => Ok(()),
             },
@@ -136,6 +142,11 @@ impl Output {
             View::Table | View::Once => self.gone_too += 1,
         }
         Ok(())
+    }
+
+    /// Text for people.
+    fn text(&self, text: &str) -> Result<()> {
+        if self.is_utf8 { print_line(text) } else { print_line(&ascii(text)) }
     }
 
     fn json(&self, one: &Snapshot) -> Result<()> {
@@ -193,7 +204,7 @@ impl Output {
             Action::Draw => Wish::Nothing,
             Action::Rate(hz) => Wish::Rate(hz),
             Action::Threshold(ns) => Wish::Threshold(ns),
-            Action::Suspend => Wish::Nothing,
+            Action::Suspend => return Ok(Wish::Suspend),
             Action::Copy(_) => Wish::Nothing,
             Action::Save => Wish::Nothing,
         };
@@ -203,6 +214,22 @@ impl Output {
     /// The session whose details are open.
     pub fn focus(&self) -> Option<&Chosen> {
         self.table.as_ref()?.screen.focus()
+    }
+
+    /// Gives the terminal back, stops, and once we go on takes it again.
+    pub fn suspend(&mut self, stop: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(table) = &mut self.table {
+            table.live.lend();
+        }
+        stop()?;
+        self.resume()
+    }
+
+    /// We were stopped and go on: a shell had the terminal meanwhile.
+    pub fn resume(&mut self) -> Result<()> {
+        let Some(table) = &mut self.table else { return Ok(()) };
+        table.live.take_again().context("cannot take the terminal again")?;
+        table.draw()
     }
 
     /// Says on standard error that tasks have begun to hold tags that cannot be seen. The table has it

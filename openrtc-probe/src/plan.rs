@@ -30,6 +30,8 @@ pub struct Plan {
     pub verbosity: u8,
     /// Whether the table has colours.
     pub colour: bool,
+    /// Whether what is shown may hold more than ASCII.
+    pub is_utf8: bool,
 }
 
 /// Names of context variables.
@@ -68,6 +70,8 @@ pub struct Surroundings {
     /// What the environment says of colours. `NO_COLOR` is the wish of a person, `CLICOLOR_FORCE`
     /// that of a script: the person wins.
     pub colour: Option<bool>,
+    /// Whether text is UTF-8 in the locale.
+    pub is_utf8: bool,
 }
 
 impl Surroundings {
@@ -78,8 +82,18 @@ impl Surroundings {
         let colour =
             if value("NO_COLOR").is_empty() { forced.then_some(true) } else { Some(false) };
         let terminal_is_dumb = matches!(value("TERM").as_str(), "" | "dumb");
-        Self { stdout_is_terminal, terminal_is_dumb, colour }
+        // The first that is not empty decides, as `setlocale` has it; without any it is `C`.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(value);
+        let locale = locale.iter().find(|locale| !locale.is_empty());
+        let is_utf8 = locale.is_some_and(|locale| is_utf8(locale));
+        Self { stdout_is_terminal, terminal_is_dumb, colour, is_utf8 }
     }
+}
+
+/// Whether text is UTF-8 in a locale such as `de_DE.utf8@euro`, or `UTF-8` alone as macOS hands it on.
+fn is_utf8(locale: &str) -> bool {
+    let codeset = locale.split('@').next().and_then(|name| name.rsplit('.').next());
+    codeset.is_some_and(|set| ["UTF-8", "UTF8"].iter().any(|it| set.eq_ignore_ascii_case(it)))
 }
 
 impl Plan {
@@ -118,6 +132,8 @@ impl Plan {
             },
             verbosity: typed.verbose,
             colour: here.colour.unwrap_or(here.stdout_is_terminal),
+            // A log in a file is for programs too, and keeps what names hold.
+            is_utf8: here.is_utf8 || (view == View::Log && !here.stdout_is_terminal),
         })
     }
 }
@@ -183,8 +199,12 @@ mod tests {
     use crate::cli::{Typed, parse};
     use crate::view::order::{Sort, StatusFilter};
 
-    const TERMINAL: Surroundings =
-        Surroundings { stdout_is_terminal: true, terminal_is_dumb: false, colour: None };
+    const TERMINAL: Surroundings = Surroundings {
+        stdout_is_terminal: true,
+        terminal_is_dumb: false,
+        colour: None,
+        is_utf8: true,
+    };
     const PIPE: Surroundings = Surroundings { stdout_is_terminal: false, ..TERMINAL };
 
     fn plan(line: &str, here: Surroundings) -> Result<Plan, Usage> {
@@ -285,7 +305,8 @@ mod tests {
                 found.map(|(_, value)| (*value).to_owned())
             }
         };
-        assert_eq!(Surroundings::new(true, env(&[("TERM", "xterm"), ("NO_COLOR", "")])), TERMINAL);
+        let xterm = env(&[("TERM", "xterm"), ("NO_COLOR", ""), ("LANG", "C.UTF-8")]);
+        assert_eq!(Surroundings::new(true, xterm), TERMINAL);
         assert!(Surroundings::new(true, env(&[])).terminal_is_dumb);
         assert!(Surroundings::new(true, env(&[("TERM", "dumb")])).terminal_is_dumb);
         let colour = |pairs| Surroundings::new(true, env(pairs)).colour;
@@ -293,5 +314,41 @@ mod tests {
         assert_eq!(colour(&[("CLICOLOR_FORCE", "0")]), None);
         assert_eq!(colour(&[("CLICOLOR_FORCE", "1")]), Some(true));
         assert_eq!(colour(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), Some(false));
+    }
+    #[test]
+    fn the_locale_says_whether_there_is_more_than_ascii() {
+        for (variables, expected) in [
+            (&[][..], false),
+            (&[("LANG", "C")], false),
+            (&[("LANG", "en_US")], false),
+            (&[("LANG", "de_DE.ISO-8859-15@euro")], false),
+            (&[("LANG", "en_US.UTF-8")], true),
+            (&[("LANG", "C.utf8")], true),
+            (&[("LANG", "ca_ES.UTF-8@valencia")], true),
+            (&[("LC_CTYPE", "UTF-8")], true),
+            // The first that is not empty, whatever the others say.
+            (&[("LC_ALL", ""), ("LC_CTYPE", ""), ("LANG", "en_US.UTF-8")], true),
+            (&[("LC_ALL", "C"), ("LC_CTYPE", "C.UTF-8"), ("LANG", "C.UTF-8")], false),
+            (&[("LC_CTYPE", "POSIX"), ("LANG", "C.UTF-8")], false),
+            (&[("LC_ALL", "C.UTF-8"), ("LANG", "C")], true),
+            // Languages, messages and times are other questions.
+            (&[("LANGUAGE", "C.UTF-8"), ("LC_MESSAGES", "C.UTF-8")], false),
+        ] {
+            let env = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            assert_eq!(Surroundings::new(true, env).is_utf8, expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_no_person_reads_keeps_its_letters() {
+        let c = |here| Surroundings { is_utf8: false, ..here };
+        let is_utf8 = |line, here| plan(line, here).unwrap().is_utf8;
+        assert!(!is_utf8("", c(TERMINAL)) && !is_utf8("--once", c(PIPE)));
+        assert!(is_utf8("", c(PIPE)));
+        let dumb = Surroundings { terminal_is_dumb: true, ..TERMINAL };
+        assert!(!is_utf8("", c(dumb)) && is_utf8("", dumb));
     }
 }

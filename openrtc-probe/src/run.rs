@@ -1,6 +1,7 @@
 //! The loop: one `select!` over everything that can wake us. No arithmetic on what was measured, no
 //! formatting of it.
 
+mod job;
 mod wakes;
 
 use std::time::Duration;
@@ -8,7 +9,10 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 
-use self::wakes::{Wake, Wakes};
+use self::{
+    job::Whom,
+    wakes::{Wake, Wakes},
+};
 use crate::{
     blocker::Blocker,
     cli::{Doctor, DumpOf, TagSource, VarNames},
@@ -168,8 +172,11 @@ impl Run {
                     Wish::Picture => self.picture()?,
                     Wish::Rate(hz) => self.wakes.picture_every(Duration::from_secs_f64(1.0 / hz)),
                     Wish::Threshold(_ns) => {}
+                    Wish::Suspend => self.output.suspend(|| job::stop(Whom::Job))?,
                     Wish::End => break,
                 },
+                Wake::Suspend => self.output.suspend(|| job::stop(Whom::Us))?,
+                Wake::Resumed => self.output.resume()?,
                 Wake::End => break,
             }
         }

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
+use super::job::Job;
 use crate::{
     clock,
     fleet::{self, Fleet, Found, Member, Scout},
@@ -51,6 +52,10 @@ pub enum Wake {
     Picture,
     /// Somebody typed.
     Typed(Press),
+    /// We are to stop for a while.
+    Suspend,
+    /// We were stopped, and go on.
+    Resumed,
     /// The time is over, or we were asked to end.
     End,
 }
@@ -62,6 +67,7 @@ pub struct Wakes {
     roots: Vec<Root>,
     scouting: Scouting,
     signals: [Signal; 3],
+    job: Job,
     survey: Interval,
     picture: Interval,
     watch_at: Instant,
@@ -179,6 +185,7 @@ impl Wakes {
                 listen(SignalKind::terminate())?,
                 listen(SignalKind::hangup())?,
             ],
+            job: Job::new(plan)?,
             survey: every(SURVEY_EVERY, now),
             picture: every(plan.interval, now),
             watch_at: now,
@@ -236,6 +243,7 @@ impl Wakes {
             _ = interrupt.recv() => Wake::End,
             _ = terminate.recv() => Wake::End,
             _ = hangup.recv() => Wake::End,
+            wake = self.job.next() => wake,
             () = sleep_until(self.end_at) => Wake::End,
             () = sleep_until(self.watch_at) => Wake::Watch,
             wake = poll_fn(|cx| any(workers, roots, cx)) => {

@@ -6,8 +6,8 @@
 //!   turns a number into text.
 //! - **Text of a worker is hostile.** It reaches a terminal through `harmless.rs`, never directly.
 
+pub mod ascii;
 mod chart;
-mod ascii;
 mod columns;
 mod columns_of;
 pub mod doctor;
