@@ -19,5 +19,6 @@ pub mod output;
 pub mod plan;
 pub mod profiler;
 pub mod run;
+pub mod save;
 pub mod view;
 pub mod worker;

@@ -77,7 +77,7 @@ pub const ROOMS: &[Room] = &[
         ],
         rooms: &[
             "blocker", "bpf", "cli", "clock", "cpython", "doctor", "dump", "fleet", "host",
-            "model", "output", "plan", "profiler", "serve", "view", "worker",
+            "model", "output", "plan", "profiler", "save", "serve", "view", "worker",
         ],
         has_clock: true,
         ..ROOM
@@ -99,10 +99,11 @@ pub const ROOMS: &[Room] = &[
     Room {
         path: "output",
         crates: &["anyhow", "thiserror"],
-        rooms: &["model", "plan", "view"],
+        rooms: &["model", "plan", "save", "view"],
         without: IO_BUT_STREAMS,
         ..ROOM
     },
+    Room { path: "save", crates: &["anyhow", "jiff", "nix"], ..ROOM },
     Room { path: "blocker", crates: &["anyhow", "thiserror"], ..ROOM },
     Room {
         path: "host",
