@@ -3,10 +3,13 @@
 //! Data goes to standard output, everything else to standard error. A reader who closes the pipe
 //! has seen enough: that is no error ([`is_closed_pipe`]).
 
+mod table;
+
 use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 
+use self::table::Table;
 use crate::{
     model::{Snapshot, Stall, merge},
     plan::{Plan, View},
@@ -14,7 +17,7 @@ use crate::{
         ascii::ascii,
         header, json, log_line, once,
         order::Order,
-        top::{Action, Chosen, Live, Palette, Press, Screen, columns, press},
+        top::{Chosen, Press, Tasks, columns},
     },
 };
 
@@ -64,25 +67,11 @@ pub struct Output {
     table: Option<Table>,
 }
 
-struct Table {
-    live: Live,
-    screen: Screen,
-    shown: Option<Snapshot>,
-}
-
 impl Output {
     /// Takes the terminal if the view is the live table.
     pub fn open(plan: &Plan) -> Result<Output> {
         let table = match plan.view {
-            View::Table => Some(Table {
-                live: Live::enter(plan.is_utf8).context("cannot take the terminal")?,
-                screen: Screen::new(
-                    plan.order.clone(),
-                    Palette::new(plan.colour),
-                    1.0 / plan.interval.as_secs_f64(),
-                ),
-                shown: None,
-            }),
+            View::Table => Some(Table::open(plan)?),
             _ => None,
         };
         Ok(Output {
@@ -120,7 +109,7 @@ impl Output {
             View::Once | View::JsonOnce if !is_final => Ok(()),
             View::Json | View::JsonOnce => pictures.iter().try_for_each(|one| self.json(one)),
             View::Table => match self.in_one(pictures) {
-                Some(all) => self.show(all),
+                Some(all) => self.table.as_mut().map_or(Ok(()), |table| table.show(all)),
                 None => Ok(()),
             },
             View::Once => match self.in_one(pictures) {
@@ -187,39 +176,23 @@ impl Output {
 
     /// A key was pressed, or the terminal changed its size.
     pub fn press(&mut self, typed: Press) -> Result<Wish> {
-        let Some(table) = &mut self.table else { return Ok(Wish::Nothing) };
-        // Keys before the first picture are about nothing that is seen.
-        let nothing = Snapshot::default();
-        let shown = table.shown.as_ref().unwrap_or(&nothing);
-        let (screen, action) = press(&table.screen, shown, typed);
-        table.screen = screen;
-        let wish = match action {
-            Action::Ignore => return Ok(Wish::Nothing),
-            Action::Quit => return Ok(Wish::End),
-            Action::Refresh => {
-                // Also while paused.
-                table.shown = None;
-                return Ok(Wish::Picture);
-            }
-            Action::Draw => Wish::Nothing,
-            Action::Rate(hz) => Wish::Rate(hz),
-            Action::Threshold(ns) => Wish::Threshold(ns),
-            Action::Suspend => return Ok(Wish::Suspend),
-            Action::Copy(_) => Wish::Nothing,
-            Action::Save => Wish::Nothing,
-        };
-        table.draw().map(|()| wish)
+        self.table.as_mut().map_or(Ok(Wish::Nothing), |table| table.press(typed))
     }
 
     /// The session whose details are open.
     pub fn focus(&self) -> Option<&Chosen> {
-        self.table.as_ref()?.screen.focus()
+        self.table.as_ref()?.focus()
+    }
+
+    /// What has been read of the tasks of that session.
+    pub fn tell_tasks(&mut self, tasks: Tasks) -> Result<()> {
+        self.table.as_mut().map_or(Ok(()), |table| table.tell_tasks(tasks))
     }
 
     /// Gives the terminal back, stops, and once we go on takes it again.
     pub fn suspend(&mut self, stop: impl FnOnce() -> Result<()>) -> Result<()> {
         if let Some(table) = &mut self.table {
-            table.live.lend();
+            table.lend();
         }
         stop()?;
         self.resume()
@@ -227,9 +200,7 @@ impl Output {
 
     /// We were stopped and go on: a shell had the terminal meanwhile.
     pub fn resume(&mut self) -> Result<()> {
-        let Some(table) = &mut self.table else { return Ok(()) };
-        table.live.take_again().context("cannot take the terminal again")?;
-        table.draw()
+        self.table.as_mut().map_or(Ok(()), Table::take_again)
     }
 
     /// Says on standard error that tasks have begun to hold tags that cannot be seen. The table has it
@@ -242,31 +213,14 @@ impl Output {
         }
         self.told_elsewhere = are_elsewhere;
     }
-
-    fn show(&mut self, snapshot: Snapshot) -> Result<()> {
-        let Some(table) = &mut self.table else { return Ok(()) };
-        if !table.screen.paused || table.shown.is_none() {
-            table.shown = Some(snapshot);
-        }
-        table.draw()
-    }
 }
 
 impl Drop for Output {
     fn drop(&mut self) {
-        // Gives the terminal back.
-        self.table = None;
-        for text in &self.unsaid {
+        let written = self.table.take().map(Table::close).unwrap_or_default();
+        for text in self.unsaid.iter().chain(&written) {
             eprintln!("{text}");
         }
-    }
-}
-
-impl Table {
-    fn draw(&mut self) -> Result<()> {
-        let Some(snapshot) = &self.shown else { return Ok(()) };
-        self.screen = self.live.show(snapshot, &self.screen).context("cannot draw the table")?;
-        Ok(())
     }
 }
 

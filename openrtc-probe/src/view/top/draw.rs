@@ -11,6 +11,7 @@ use crate::model::{Session, Snapshot, Status};
 use crate::view::columns::{Column, Row, rows_below};
 use crate::view::columns_of;
 use crate::view::grid::Grid;
+use crate::view::harmless::{cut, harmless, width};
 use crate::view::header;
 use crate::view::stalls::listed;
 use crate::view::top::keys::BINDINGS;
@@ -87,7 +88,7 @@ impl Pen<'_, '_> {
     fn row(&mut self, line: usize, text: &str, style: Style, is_selected: bool) {
         if is_selected {
             let columns = usize::from(self.area.width);
-            let pad = columns.saturating_sub(crate::view::harmless::width(text));
+            let pad = columns.saturating_sub(width(text));
             let style = style.patch(Palette::SELECTED);
             self.text(line, &format!("{text}{}", " ".repeat(pad)), style);
         } else {
@@ -229,12 +230,12 @@ fn sessions_shown(snapshot: &Snapshot, screen: &Screen) -> Vec<String> {
 fn foot(screen: &Screen, columns: usize) -> String {
     if let Some(prompt) = &screen.prompt {
         let label = prompt.asks.label();
-        let typed = crate::view::harmless::harmless(&prompt.text);
+        let typed = harmless(&prompt.text);
         // The end is what is being typed.
         return tail(&format!("{label}{typed}_"), columns);
     }
     if let Some(message) = &screen.message {
-        return crate::view::harmless::cut(message, columns).into_owned();
+        return cut(&harmless(message), columns).into_owned();
     }
     let here = BINDINGS.iter().filter(|binding| binding.panes.contains(&screen.pane));
     let hints: Vec<_> = here.filter_map(|binding| binding.hint.map(String::from)).collect();
@@ -244,7 +245,7 @@ fn foot(screen: &Screen, columns: usize) -> String {
 /// The end of a text that is too long.
 fn tail(text: &str, columns: usize) -> String {
     let mut kept = Cow::Borrowed(text);
-    while crate::view::harmless::width(&kept) > columns {
+    while width(&kept) > columns {
         let rest: String = kept.chars().skip(1).collect();
         kept = Cow::Owned(rest);
     }

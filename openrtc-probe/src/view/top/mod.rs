@@ -1,8 +1,8 @@
 //! The live view. `draw` reads a snapshot and a screen, `press` makes the next screen of a key: both
 //! are pure; `terminal.rs` alone touches the terminal.
 
-mod details;
 mod ascii;
+mod details;
 mod draw;
 mod help;
 mod keys;
