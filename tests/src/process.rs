@@ -247,3 +247,17 @@ mod tests {
         assert!(error.contains("exit status: 4"), "{error}");
     }
 }
+
+/// The only child of a process.
+pub fn only_child(parent: i32) -> Result<i32> {
+    let parent = parent.to_string();
+    let pids = std::fs::read_dir("/proc")?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // `pid (name) state ppid`: the name may hold anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        fields.split_whitespace().nth(1) == Some(&parent)
+    };
+    pids.find(is_child).with_context(|| format!("process {parent} has no child"))
+}

@@ -30,6 +30,8 @@ enum Measurement {
     Cost,
     /// What the daemon needs for ten thousand sessions, and for two hundred thousand over a run
     Scale,
+    /// The time of a frame of ten thousand sessions, and the daemon's CPU at ten frames a second
+    Top,
 }
 
 impl Measurement {
@@ -40,6 +42,7 @@ impl Measurement {
             Self::Capture => "bench-capture",
             Self::Cost => "bench-cost",
             Self::Scale => "bench-scale",
+            Self::Top => "bench-top",
         }
     }
 }
