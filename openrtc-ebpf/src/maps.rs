@@ -104,7 +104,7 @@ pub static FREE_SESSIONS: Queue<u32> = Queue::with_max_entries(MAX_SESSIONS, 0);
 
 /// How often a variable was set or reset; only grows.
 #[map]
-pub static VAR_CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+pub static VAR_CHANGES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What maps of variables were found to hold, at the place that [`Memo::place`] gives; written and
 /// read here only.

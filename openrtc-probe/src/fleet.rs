@@ -89,6 +89,8 @@ pub fn workers_below(pid: i32) -> Vec<i32> {
 #[derive(Default)]
 pub struct Fleet {
     members: Vec<Member>,
+    /// What was set since: who joins later gets it too.
+    threshold_ns: Option<u64>,
 }
 
 impl Fleet {
@@ -111,7 +113,10 @@ impl Fleet {
     }
 
     /// Takes in another worker.
-    pub fn join(&mut self, member: Member) {
+    pub fn join(&mut self, mut member: Member) {
+        if let Some(threshold_ns) = self.threshold_ns {
+            member.profiler.set_stall_threshold(threshold_ns);
+        }
         self.members.push(member);
     }
 
@@ -151,6 +156,14 @@ impl Fleet {
             next_ns = Some(next_ns.map_or(at_ns, |next_ns| next_ns.min(at_ns)));
         }
         (passed, next_ns)
+    }
+
+    /// From now on a poll that lasts so long is a stall. The next [`Self::watch`] should come at once.
+    pub fn set_stall_threshold(&mut self, threshold_ns: u64) {
+        self.threshold_ns = Some(threshold_ns);
+        for member in &mut self.members {
+            member.profiler.set_stall_threshold(threshold_ns);
+        }
     }
 
     /// Looks around in all workers' memory.

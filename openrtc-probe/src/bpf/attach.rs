@@ -53,6 +53,8 @@ pub enum Programs {
 pub struct ProgramCost {
     /// Name of the program.
     pub name: String,
+    /// Whether it is one at the scheduler's tracepoints, which runs for all threads of the machine.
+    pub is_schedulers: bool,
     /// Time spent in it.
     pub run_time: Duration,
     /// How often it ran.
@@ -78,6 +80,7 @@ pub struct Kernel {
     pub(super) threads: Shared<Thread>,
     pub(super) sessions: Shared<Session>,
     pub(super) losses: Shared<u64>,
+    pub(super) var_changes: Shared<u64>,
     settings: Shared<Settings>,
     pub(super) thread_slots: HashMap<MapData, u32, u32>,
     pub(super) session_slots: HashMap<MapData, Wire<TagKey>, u32>,
@@ -143,6 +146,7 @@ impl Kernel {
             threads: mapped(&ebpf, "THREADS", capacity.threads)?,
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
+            var_changes: mapped(&ebpf, "VAR_CHANGES", 1)?,
             settings: mapped(&ebpf, "SETTINGS", 1)?,
             thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
             session_slots: take(&mut ebpf, "SESSION_SLOTS")?,
@@ -231,6 +235,7 @@ impl Kernel {
             let Ok(info) = program.info() else { continue };
             costs.push(ProgramCost {
                 name: name.to_owned(),
+                is_schedulers: SCHEDULER.contains(&name),
                 run_time: info.run_time(),
                 runs: info.run_count(),
             });

@@ -91,6 +91,11 @@ impl Kernel {
         self.sessions.read(slot)
     }
 
+    /// How often a variable was set or reset, and what maps were found to hold had to be forgotten.
+    pub fn var_changes(&self) -> u64 {
+        self.var_changes.read(0).unwrap_or(0)
+    }
+
     /// Losses by cause.
     pub fn losses(&self) -> Vec<u64> {
         (0..self.losses.len()).filter_map(|cause| self.losses.read(cause)).collect()

@@ -3,6 +3,7 @@
 mod capability;
 pub mod cgroup;
 mod namespaces;
+pub mod own;
 pub mod settings;
 pub mod stolen;
 

@@ -1,6 +1,9 @@
 //! One session of the ledger.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use openrtc_common::{
     session,
@@ -8,6 +11,7 @@ use openrtc_common::{
 };
 
 use super::{
+    history::CpuHistory,
     look::Names,
     snapshot::{IdType, Session, Status, Usage},
     usage::Rates,
@@ -94,12 +98,36 @@ pub(super) struct Entry {
     /// Cumulative, as last shown; nothing shown ever goes back.
     pub(super) shown: Usage,
     pub(super) shown_cpu_before_ns: u64,
+    /// The same of its polls.
+    polls_before: u64,
+    /// What was shown of its CPU when its history last grew.
+    cpu_at_mark_ns: u64,
+    cpu_history: CpuHistory,
+    /// Its id, once it is known for good: each picture has it.
+    id: Option<Arc<str>>,
     pub(super) peak_bytes: Option<u64>,
     pub(super) last_stall_ns: Option<u64>,
     pub(super) is_running: bool,
     pub(super) end: End,
     /// How often its names were looked for in vain, or in part.
     pub(super) names_wanted: u32,
+}
+
+/// Seconds by which the histories grow with a picture.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    /// How many.
+    pub(super) seconds: u64,
+    /// Since the last time.
+    pub(super) span_ns: u64,
+}
+
+/// What all rows of a picture have in common.
+pub(super) struct Moment<'a> {
+    pub(super) now_ns: u64,
+    pub(super) types: &'a TypeNames,
+    pub(super) home: Home,
+    pub(super) rates: Rates,
 }
 
 impl Entry {
@@ -124,17 +152,26 @@ impl Entry {
     }
 
     /// Ends a look: brings what is shown up to date; the first time, sets where it starts from.
-    pub(super) fn settle(&mut self, key: &TagKey, census: Option<&Census>, is_first: bool) {
+    pub(super) fn settle(
+        &mut self,
+        key: &TagKey,
+        now_ns: u64,
+        census: Option<&Census>,
+        is_first: bool,
+    ) {
         let mut now = std::mem::take(&mut self.now);
         now.add(&self.base);
         if is_first {
             self.origin = now;
         }
         self.shown_cpu_before_ns = self.shown.cpu_ns();
+        self.polls_before = self.shown.polls;
         self.shown.raise(&now.since(&self.origin));
         let has_ended = self.has_ended(key, census);
         self.end = if has_ended { self.end.max(End::Ended) } else { End::No };
-        self.is_running = false;
+        if std::mem::take(&mut self.is_running) {
+            self.last_at_ns = self.last_at_ns.max(now_ns);
+        }
         self.slots = std::mem::take(&mut self.slots_now);
     }
 
@@ -146,25 +183,40 @@ impl Entry {
         !is_whole && self.names_wanted.is_power_of_two()
     }
 
-    /// The session as views show it.
-    pub(super) fn row(
-        &self,
-        now_ns: u64,
-        types: &TypeNames,
-        home: Home,
-        stalls_now: bool,
-        rates: Rates,
-    ) -> Session {
+    /// Its history grows by seconds in which it used what it has used since the last time.
+    pub(super) fn mark(&mut self, mark: Mark) {
+        let used_ns = self.shown.cpu_ns() - self.cpu_at_mark_ns;
+        self.cpu_at_mark_ns = self.shown.cpu_ns();
+        let ratio = if mark.span_ns > 0 { used_ns as f64 / mark.span_ns as f64 } else { 0.0 };
+        (0..mark.seconds).for_each(|_| self.cpu_history.push(ratio));
+    }
+
+    /// Its id as views show it, and what that is made of.
+    fn id(&mut self, types: &TypeNames) -> (Arc<str>, IdType) {
+        if let Some(id) = &self.id {
+            return (Arc::clone(id), IdType::Text);
+        }
+        let (id, id_type) = id_of(&self.tag.unwrap_or(TagText::EMPTY), types);
+        let id: Arc<str> = id.into();
+        // The name of a type may become known later.
+        if id_type == IdType::Text {
+            self.id = Some(Arc::clone(&id));
+        }
+        (id, id_type)
+    }
+
+    /// The session as views show it, but for its stalls of late.
+    pub(super) fn row(&mut self, moment: &Moment<'_>, stalls_now: bool) -> Session {
+        let Moment { now_ns, types, home, rates } = *moment;
         let slow = stalls_now
             || self.last_stall_ns.is_some_and(|at_ns| now_ns.saturating_sub(at_ns) <= SLOW_NS);
         let ended = self.end > End::No;
         let until_ns = if ended { self.last_at_ns } else { now_ns };
-        let tag = self.tag.unwrap_or(TagText::EMPTY);
-        let (session_id, id_type) = id_of(&tag, types);
+        let (session_id, id_type) = self.id(types);
         Session {
-            session_id: session_id.into(),
+            session_id,
             pid: home.pid,
-            id_is_cut: tag.is_cut(),
+            id_is_cut: self.tag.is_some_and(|tag| tag.is_cut()),
             id_type,
             agent_name: self.names.agent.clone(),
             tenant: self.names.tenant.clone(),
@@ -180,7 +232,10 @@ impl Entry {
                 (false, true) => Status::Slow,
                 (false, false) => Status::Active,
             },
-            ..Session::default()
+            polls_per_s: rates.per_s(self.shown.polls, self.polls_before),
+            idle_ns: now_ns.saturating_sub(self.last_at_ns),
+            stalls_last_minute: 0,
+            cpu_history: self.cpu_history,
         }
     }
 }

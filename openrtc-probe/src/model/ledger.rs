@@ -12,8 +12,12 @@ use openrtc_common::{
 };
 
 use super::{
-    entry::{Census, End, Entry, Home, TypeNames, id_of},
+    cost::{Expense, Hits, cost},
+    ended::{Ended, Gone},
+    entry::{Census, End, Entry, Home, Mark, Moment, TypeNames, id_of},
     look::{Fact, Look, ThreadLook},
+    recent::Recent,
+    record::{Recorder, Sample},
     snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
     stalls::{Known, StallIds, Stalls},
     usage::Rates,
@@ -37,7 +41,20 @@ struct Totals {
     loop_threads: usize,
     loop_overhead_ns: i64,
     other_threads_ns: i64,
+    /// Run-queue wait of loop threads.
+    loop_run_queue_ns: u64,
+    hits: Hits,
     untagged: Usage,
+}
+
+/// What the next picture's rates are to.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    at_ns: u64,
+    totals: Totals,
+    polls: u64,
+    poll_cpu_ns: u64,
+    expense: Expense,
 }
 
 /// What came between two readings of what may begin below zero; never less than nothing.
@@ -61,7 +78,17 @@ pub struct Ledger {
     exited: Totals,
     /// Counters at the moment of the first look; what is shown is since then.
     origin: Option<(u64, Totals)>,
-    before: Option<(u64, Totals, u64)>,
+    before: Option<Before>,
+    /// The last minute; from the first look on.
+    recorder: Option<Recorder>,
+    /// Seconds that the sessions' histories have, and when they last grew.
+    marked: (u64, u64),
+    recent: Recent,
+    ended: Ended,
+    /// Sessions that were met.
+    seen: u64,
+    /// Stalls of untagged polls that the kernel did not count.
+    untagged_unheard: u64,
     census: Option<Census>,
     loops: Vec<String>,
     tag_found: bool,
@@ -84,6 +111,12 @@ impl Ledger {
             exited: Totals::default(),
             origin: None,
             before: None,
+            recorder: None,
+            marked: (0, 0),
+            recent: Recent::default(),
+            ended: Ended::default(),
+            seen: 0,
+            untagged_unheard: 0,
             census: None,
             loops: Vec::new(),
             tag_found: false,
@@ -110,7 +143,9 @@ impl Ledger {
             Fact::ThreadGone(thread) => {
                 let look = ThreadLook::new(*thread);
                 let outside_ns = look.outside_ns(thread.clock.since_at_ns);
+                self.exited.hits.add(&thread);
                 if look.is_loop() {
+                    self.exited.loop_run_queue_ns += thread.clock.run_queue_ns;
                     self.exited.loop_overhead_ns += outside_ns;
                 } else {
                     self.exited.other_threads_ns += outside_ns;
@@ -194,47 +229,83 @@ impl Ledger {
         shown.map(forget).collect()
     }
 
+    /// From now on a poll of `threshold_ns` or more is a stall.
+    pub fn set_threshold(&mut self, threshold_ns: u64) {
+        self.threshold_ns = threshold_ns;
+        self.stalls.set_threshold(threshold_ns);
+    }
+
+    /// Whether a second is over, and its sample is wanted.
+    pub fn is_second_over(&self, now_ns: u64) -> bool {
+        self.recorder.as_ref().is_some_and(|recorder| recorder.is_due(now_ns))
+    }
+
+    /// Notes what has come since the last time: stalls that began, and polls that ended, of which the
+    /// longest took `longest_ns`. `sample` is wanted once a second.
+    pub fn note(&mut self, longest_ns: u64, threads: &[ThreadLook], sample: Option<Sample>) {
+        let Some(recorder) = &mut self.recorder else { return };
+        recorder.polls_ended(longest_ns);
+        if let Some(sample) = sample {
+            recorder.close(sample, longest_open_ns(threads, sample.at_ns));
+        }
+        for (key, at_ns) in self.stalls.take_begun() {
+            recorder.stall_began(at_ns);
+            key.inspect(|key| self.recent.add(*key, at_ns));
+        }
+        for key in self.stalls.take_unheard() {
+            match key.and_then(|key| self.sessions.get_mut(&key)) {
+                Some(entry) => entry.base.stalls += 1,
+                None => self.untagged_unheard += u64::from(key.is_none()),
+            }
+        }
+    }
+
     /// The picture at the moment of `look`.
     pub fn picture(&mut self, look: &Look, is_final: bool) -> Snapshot {
+        let is_first = self.origin.is_none();
+        let sample = look.sample();
+        self.recorder.get_or_insert_with(|| Recorder::new(sample));
+        self.note(0, &look.threads, Some(sample));
+        self.recent.forget_old(look.at_ns);
         let mut totals = self.totals(look);
         totals.untagged = self.meet_all(look);
-        let is_first = self.origin.is_none();
         let (origin_ns, origin) = *self.origin.get_or_insert((look.at_ns, totals));
-        let (before_ns, before, polls_before) = self.before.unwrap_or((look.at_ns, totals, 0));
-        let interval_ns = look.at_ns.saturating_sub(before_ns);
-        let rates = Rates { interval_ns };
+        let before = self.before.unwrap_or(Before {
+            at_ns: look.at_ns,
+            totals,
+            polls: 0,
+            poll_cpu_ns: 0,
+            expense: look.expense,
+        });
+        let rates = Rates { interval_ns: look.at_ns.saturating_sub(before.at_ns) };
 
-        let (live_count, shown) = self.settle_all(is_first);
+        let (live_count, shown) = self.settle_all(look.at_ns, is_first);
+        let ended = self.ended_rows(look.at_ns);
         let sessions = self.rows(look, live_count, rates);
         let untagged = Untagged {
             usage: totals.untagged.since(&origin.untagged),
-            cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.untagged.cpu_ns()),
+            cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.totals.untagged.cpu_ns()),
         };
+        let mut in_contexts = shown;
+        in_contexts.add(&self.gone);
+        in_contexts.add(&untagged.usage);
         let mut worker = self.worker(look, &totals, &origin);
-        worker.cpu_ratio = rates.ratio(totals.process_cpu_ns, before.process_cpu_ns);
-        worker.polls = shown.polls + self.gone.polls + untagged.usage.polls;
-        worker.polls_per_s = rates.per_s(worker.polls, polls_before);
-        // A thread that became a loop's takes its past with it: a leap, and no rate.
-        let is_split_alike = totals.loop_threads <= before.loop_threads;
-        let rate =
-            |now: i64, before: i64| rates.ratio(since(now, before), 0).filter(|_| is_split_alike);
-        worker.loop_overhead_cpu_ratio = rate(totals.loop_overhead_ns, before.loop_overhead_ns);
-        worker.other_threads_cpu_ratio = rate(totals.other_threads_ns, before.other_threads_ns);
-        let contexts_ns = shown.cpu_ns() + self.gone.cpu_ns() + untagged.usage.cpu_ns();
+        self.add_rates(&mut worker, &totals, &before, &in_contexts, rates);
         let listed_ns: u64 = sessions.iter().map(|session| session.usage.cpu_ns()).sum();
-        worker.ended_cpu_ns = contexts_ns.saturating_sub(untagged.usage.cpu_ns() + listed_ns);
-        let cpu_ns = contexts_ns + worker.loop_overhead_cpu_ns + worker.other_threads_cpu_ns;
-        worker.accounted_ratio = (worker.cpu_ns > 0).then(|| cpu_ns as f64 / worker.cpu_ns as f64);
-        if look.process_cpu_ns.is_none() {
-            // What is known is the least that it was, and there is nothing to check it against.
-            (worker.cpu_ns, worker.cpu_ratio) = (worker.cpu_ns.max(cpu_ns), None);
-            worker.accounted_ratio = None;
-        }
-        self.before = Some((look.at_ns, totals, worker.polls));
+        let of_sessions_ns = in_contexts.cpu_ns().saturating_sub(untagged.usage.cpu_ns());
+        worker.ended_cpu_ns = of_sessions_ns.saturating_sub(listed_ns);
+        account(&mut worker, in_contexts.cpu_ns(), look.process_cpu_ns.is_some());
+        self.before = Some(Before {
+            at_ns: look.at_ns,
+            totals,
+            polls: worker.polls,
+            poll_cpu_ns: in_contexts.loop_cpu_ns,
+            expense: look.expense,
+        });
         Snapshot {
             at_unix_ns: look.at_unix_ns,
             elapsed_ns: look.at_ns.saturating_sub(origin_ns),
-            interval_ns,
+            interval_ns: rates.interval_ns,
             is_final,
             worker,
             untagged,
@@ -242,21 +313,60 @@ impl Ledger {
             stalls: self.stalls.iter().map(|known| self.with_names(known)).collect(),
             health: self.health(look),
             threshold_ns: self.threshold_ns,
+            ended,
+            history: self.recorder.as_ref().map(Recorder::history).unwrap_or_default(),
+            cost: cost(rates, (&look.expense, totals.hits), (&before.expense, before.totals.hits)),
             ..Snapshot::default()
         }
+    }
+
+    /// What all did over the interval.
+    fn add_rates(
+        &self,
+        worker: &mut Worker,
+        totals: &Totals,
+        before: &Before,
+        in_contexts: &Usage,
+        rates: Rates,
+    ) {
+        worker.cpu_ratio = rates.ratio(totals.process_cpu_ns, before.totals.process_cpu_ns);
+        worker.polls = in_contexts.polls;
+        worker.polls_per_s = rates.per_s(worker.polls, before.polls);
+        worker.poll_cpu_ratio = rates.ratio(in_contexts.loop_cpu_ns, before.poll_cpu_ns);
+        // A thread that became a loop's takes its past with it: a leap, and no rate.
+        let before = &before.totals;
+        let is_split_alike = totals.loop_threads <= before.loop_threads;
+        let rate =
+            |now: i64, before: i64| rates.ratio(since(now, before), 0).filter(|_| is_split_alike);
+        worker.loop_overhead_cpu_ratio = rate(totals.loop_overhead_ns, before.loop_overhead_ns);
+        worker.other_threads_cpu_ratio = rate(totals.other_threads_ns, before.other_threads_ns);
+        worker.loop_run_queue_ratio = rates
+            .ratio(totals.loop_run_queue_ns, before.loop_run_queue_ns)
+            .filter(|_| is_split_alike);
+        worker.rss_growth_bytes = self.recorder.as_ref().and_then(Recorder::growth);
+    }
+
+    /// Sessions that ended and were shown so before.
+    fn ended_rows(&mut self, now_ns: u64) -> Vec<Session> {
+        let (sessions, recent) = (&self.sessions, &self.recent);
+        let is_alive = |key: &TagKey| sessions.get(key).is_some_and(|it| it.end < End::Shown);
+        self.ended.rows(now_ns, is_alive, |key| recent.count(key))
     }
 
     /// Takes in the closed and the open spans of every session; what the untagged polls have used.
     fn meet_all(&mut self, look: &Look) -> Usage {
         let open = self.open_spans(look);
         let mut untagged = Usage::default();
+        let unheard = Usage { stalls: self.untagged_unheard, ..Usage::default() };
         for (slot, session) in &look.sessions {
             let mut usage = Usage::of(session);
             let is_running = open.get(slot).inspect(|open| usage.add(open)).is_some();
             if *slot == UNTAGGED {
                 untagged = usage;
+                untagged.add(&unheard);
             } else {
                 let entry = self.sessions.entry(session.tag.key()).or_default();
+                self.seen += u64::from(entry.tag.is_none());
                 entry.meet(session, &usage, is_running);
             }
         }
@@ -285,20 +395,23 @@ impl Ledger {
             {
                 let usage = by_slot.entry(poll.slot).or_default();
                 usage.longest_poll_ns = usage.longest_poll_ns.max(poll.split.wall_ns);
-                usage.stalls += u64::from(poll.split.wall_ns >= self.threshold_ns);
+                let is_told = self.stalls.is_told(thread.thread.tid, poll.started_at_ns);
+                usage.stalls += u64::from(is_told || poll.split.wall_ns >= self.threshold_ns);
             }
         }
         by_slot
     }
 
     fn totals(&self, look: &Look) -> Totals {
-        let last_ns = self.before.map_or(0, |(_, before, _)| before.process_cpu_ns);
+        let last_ns = self.before.map_or(0, |before| before.totals.process_cpu_ns);
         let process_cpu_ns = look.process_cpu_ns.unwrap_or(last_ns);
         let mut totals = Totals { process_cpu_ns, ..self.exited };
         for thread in &look.threads {
             let outside_ns = thread.outside_ns(look.at_ns);
+            totals.hits.add(&thread.thread);
             if thread.is_loop() {
                 totals.loop_threads += 1;
+                totals.loop_run_queue_ns += thread.reading(look.at_ns).run_queue_ns;
                 totals.loop_overhead_ns += outside_ns;
             } else {
                 totals.other_threads_ns += outside_ns;
@@ -321,6 +434,8 @@ impl Ledger {
             tag_found: self.tag_found,
             tag_vars: self.tag_vars.0,
             tasks_tagged_elsewhere: self.tag_vars.1,
+            uptime_ns: look.uptime_ns,
+            sessions_seen: self.seen,
             ..Worker::default()
         }
     }
@@ -328,17 +443,32 @@ impl Ledger {
     /// Ends the look for every session: how many live, and what all have used that is shown.
     ///
     /// There may be thousands, which no cache holds: each is visited as rarely as can be.
-    fn settle_all(&mut self, is_first: bool) -> (u64, Usage) {
+    fn settle_all(&mut self, now_ns: u64, is_first: bool) -> (u64, Usage) {
         let (mut live_count, mut shown) = (0, Usage::default());
+        let mark = self.next_mark(now_ns);
         let census = self.census.as_ref();
         self.sessions.retain(|key, entry| {
-            entry.settle(key, census, is_first);
+            entry.settle(key, now_ns, census, is_first);
+            mark.inspect(|mark| entry.mark(*mark));
             live_count += u64::from(entry.end == End::No);
             shown.add(&entry.shown);
             // One that never got a slot has nothing to show.
             entry.end == End::No || entry.tag.is_some()
         });
         (live_count, shown)
+    }
+
+    /// By how much the sessions' histories grow with this picture.
+    fn next_mark(&mut self, now_ns: u64) -> Option<Mark> {
+        let over = self.recorder.as_ref().map_or(0, Recorder::over);
+        let (marked, marked_at_ns) = self.marked;
+        let seconds = over - marked;
+        let mark = Mark { seconds, span_ns: now_ns.saturating_sub(marked_at_ns) };
+        if self.before.is_some() && seconds == 0 {
+            return None;
+        }
+        self.marked = (over, now_ns);
+        Some(mark)
     }
 
     fn rows(&mut self, look: &Look, live_count: u64, rates: Rates) -> Vec<Session> {
@@ -349,7 +479,8 @@ impl Ledger {
             bytes: of_all.filter(|_| live_count > 0).map(|bytes| bytes / live_count),
             is_own: look.share_bytes.is_some() && live_count == 1,
         };
-        let mut rows = Vec::with_capacity(self.sessions.len());
+        let moment = Moment { now_ns: look.at_ns, types: &self.types, home, rates };
+        let (mut rows, mut ended) = (Vec::with_capacity(self.sessions.len()), Vec::new());
         for (key, entry) in &mut self.sessions {
             if entry.end >= End::Shown || entry.tag.is_none() {
                 continue;
@@ -358,11 +489,16 @@ impl Ledger {
                 entry.peak_bytes = entry.peak_bytes.max(home.bytes);
             }
             let is_stalling = ongoing.contains(key);
-            rows.push(entry.row(look.at_ns, &self.types, home, is_stalling, rates));
+            let mut row = entry.row(&moment, is_stalling);
+            row.stalls_last_minute = self.recent.count(key).max(u64::from(is_stalling));
             if entry.end == End::Ended {
                 entry.end = End::Shown;
+                let (key, last_at_ns) = (*key, entry.last_at_ns);
+                ended.push(Gone { key, at_ns: look.at_ns, last_at_ns, row: row.clone() });
             }
+            rows.push(row);
         }
+        self.ended.add(ended);
         by_id(rows)
     }
 
@@ -417,6 +553,24 @@ impl Ledger {
             mended: mended.filter(|(_, count)| *count > 0).collect(),
         }
     }
+}
+
+/// How much of the process's CPU has a place.
+fn account(worker: &mut Worker, in_contexts_ns: u64, is_known: bool) {
+    let placed_ns = in_contexts_ns + worker.loop_overhead_cpu_ns + worker.other_threads_cpu_ns;
+    worker.accounted_ratio = (worker.cpu_ns > 0).then(|| placed_ns as f64 / worker.cpu_ns as f64);
+    if !is_known {
+        // What is known is the least that it was, and there is nothing to check it against.
+        (worker.cpu_ns, worker.cpu_ratio) = (worker.cpu_ns.max(placed_ns), None);
+        worker.accounted_ratio = None;
+    }
+}
+
+/// How long the poll has lasted that has run for longest.
+fn longest_open_ns(threads: &[ThreadLook], now_ns: u64) -> u64 {
+    let loops = threads.iter().filter(|thread| thread.is_loop());
+    let polls = loops.filter_map(|it| it.thread.polls.open_poll(&it.reading(now_ns)));
+    polls.map(|poll| poll.split.wall_ns).max().unwrap_or(0)
 }
 
 /// Sorted by id. Rows are large: each is moved once.

@@ -10,6 +10,8 @@ use openrtc_common::{
     wait::{Key, Registers, Waits},
 };
 
+use super::{cost::Expense, record::Sample};
+
 /// Everything read of the worker at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
@@ -31,6 +33,17 @@ pub struct Look {
     pub sessions: Vec<(u32, Session)>,
     /// Losses in the kernel, by cause.
     pub losses: Vec<u64>,
+    /// How long the process has lived.
+    pub uptime_ns: Option<u64>,
+    /// What we use, and what a hit takes.
+    pub expense: Expense,
+}
+
+impl Look {
+    /// What a second's end is told by.
+    pub(super) fn sample(&self) -> Sample {
+        Sample { at_ns: self.at_ns, process_cpu_ns: self.process_cpu_ns, rss_bytes: self.rss_bytes }
+    }
 }
 
 /// One thread's account.

@@ -1,12 +1,15 @@
 //! Several workers' pictures as one: what adds up is added, and sessions and stalls are put together.
 
-use super::snapshot::{Health, Snapshot, Worker};
+use super::{
+    history::{History, Second},
+    snapshot::{Cost, Health, LoopDelay, MAX_ENDED, Snapshot, Worker},
+};
 
 /// One picture of all `workers`. What does not add up, as resident sets that share pages, is unknown.
 pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
     let mut all = Snapshot { is_final: true, ..Snapshot::default() };
     all.worker.tag_found = workers.is_empty();
-    for one in &workers {
+    for (at, one) in workers.iter().enumerate() {
         all.at_unix_ns = all.at_unix_ns.max(one.at_unix_ns);
         all.elapsed_ns = all.elapsed_ns.max(one.elapsed_ns);
         all.interval_ns = all.interval_ns.max(one.interval_ns);
@@ -17,7 +20,14 @@ pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
         all.stalls.extend(one.stalls.iter().cloned());
         add_worker(&mut all.worker, &one.worker);
         add_health(&mut all.health, &one.health);
+        all.threshold_ns = all.threshold_ns.max(one.threshold_ns);
+        all.ended.extend(one.ended.iter().cloned());
+        add_history(&mut all.history, &one.history);
+        add_cost(&mut all.cost, &one.cost, at == 0);
+        all.focus = all.focus.or_else(|| one.focus.clone());
     }
+    all.ended.sort_by_key(|session| session.idle_ns);
+    all.ended.truncate(MAX_ENDED);
     // As the ledgers list them.
     all.sessions.sort_by(|a, b| (&a.session_id, a.pid).cmp(&(&b.session_id, b.pid)));
     all.stalls.sort_by_key(|stall| std::cmp::Reverse((stall.ongoing, stall.stall_id)));
@@ -44,8 +54,48 @@ fn add_worker(all: &mut Worker, one: &Worker) {
     all.loop_overhead_cpu_ratio = plus(all.loop_overhead_cpu_ratio, one.loop_overhead_cpu_ratio);
     all.other_threads_cpu_ratio = plus(all.other_threads_cpu_ratio, one.other_threads_cpu_ratio);
     all.ended_cpu_ns += one.ended_cpu_ns;
+    all.uptime_ns = all.uptime_ns.max(one.uptime_ns);
+    all.sessions_seen += one.sessions_seen;
+    all.poll_cpu_ratio = plus(all.poll_cpu_ratio, one.poll_cpu_ratio);
+    all.loop_run_queue_ratio = plus(all.loop_run_queue_ratio, one.loop_run_queue_ratio);
+    all.loop_delay = match (all.loop_delay, one.loop_delay) {
+        (Some(all), Some(one)) => Some(worse(all, one)),
+        (known, None) | (None, known) => known,
+    };
     all.tag_vars = all.tag_vars.max(one.tag_vars);
     all.tasks_tagged_elsewhere += one.tasks_tagged_elsewhere;
+}
+
+/// The worst of each: a session is in one worker, and waits for that one's loop.
+fn worse(one: LoopDelay, other: LoopDelay) -> LoopDelay {
+    LoopDelay {
+        p50_ns: one.p50_ns.max(other.p50_ns),
+        p99_ns: one.p99_ns.max(other.p99_ns),
+        max_ns: one.max_ns.max(other.max_ns),
+    }
+}
+
+/// Second by second from the last one back: workers were not all there for the whole minute, and their
+/// seconds begin at different moments.
+fn add_history(all: &mut History, one: &History) {
+    let missing = one.seconds.len().saturating_sub(all.seconds.len());
+    all.seconds.splice(..0, std::iter::repeat_n(Second::default(), missing));
+    for (sum, second) in all.seconds.iter_mut().rev().zip(one.seconds.iter().rev()) {
+        sum.cpu_ratio = plus(sum.cpu_ratio, second.cpu_ratio);
+        sum.longest_poll_ns = sum.longest_poll_ns.max(second.longest_poll_ns);
+        sum.stalls += second.stalls;
+        // Resident sets share pages: the sum stays unknown.
+    }
+}
+
+/// We are one process, whose use each picture has; what is added to the workers adds up, and is known
+/// only where it is of each.
+fn add_cost(all: &mut Cost, one: &Cost, is_first: bool) {
+    let ours = (all.daemon_cpu_ratio, one.daemon_cpu_ratio);
+    all.daemon_cpu_ratio = ours.0.zip(ours.1).map(|(a, b)| a.max(b)).or(ours.0).or(ours.1);
+    all.daemon_rss_bytes = all.daemon_rss_bytes.max(one.daemon_rss_bytes);
+    let added = all.worker_cpu_ratio.zip(one.worker_cpu_ratio).map(|(a, b)| a + b);
+    all.worker_cpu_ratio = if is_first { one.worker_cpu_ratio } else { added };
 }
 
 fn add_health(all: &mut Health, one: &Health) {

@@ -2,6 +2,8 @@
 
 mod anatomy;
 mod cause;
+mod cost;
+mod ended;
 mod entry;
 mod fold;
 mod histogram;
@@ -9,6 +11,8 @@ mod history;
 mod ledger;
 mod look;
 mod merge;
+mod recent;
+mod record;
 mod snapshot;
 mod stalls;
 mod syscalls;
@@ -19,12 +23,14 @@ mod tests;
 
 pub use anatomy::{Anatomy, Capture, Frame, GilHolder, Late, MAX_BYSTANDERS, Process, Stack};
 pub use cause::{Causes, Class, GilPlaces, class_of_wait};
+pub use cost::{Expense, RunNs};
 pub use entry::{TypeNames, id_of};
 pub use histogram::{Bucket, Histogram};
 pub use history::{CpuHistory, History, SECONDS, Second};
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, ThreadLook};
 pub use merge::merge;
+pub use record::Sample;
 pub use snapshot::{
     Cost, Focus, Health, IdType, LoopDelay, MAX_ENDED, Repeats, Session, Snapshot, Stall, Status,
     Untagged, Usage, Worker,

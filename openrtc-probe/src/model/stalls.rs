@@ -119,6 +119,10 @@ pub struct Stalls {
     ongoing: Vec<Known>,
     settling: Vec<Settling>,
     ended: Folded,
+    /// Whose they are that were met since somebody asked, and when they began.
+    begun: Vec<(Option<TagKey>, u64)>,
+    /// Told, and over without the kernel's word, since somebody asked.
+    unheard: Vec<Option<TagKey>>,
     /// How many there were.
     pub count: u64,
     /// Ends that were never delivered.
@@ -137,6 +141,8 @@ impl Stalls {
             ongoing: Vec::new(),
             settling: Vec::new(),
             ended: Folded::default(),
+            begun: Vec::new(),
+            unheard: Vec::new(),
             count: 0,
             lost_ends: 0,
         }
@@ -145,6 +151,27 @@ impl Stalls {
     /// Waits in these places are waits for the interpreter's lock.
     pub fn set_gil(&mut self, places: &GilPlaces) {
         self.gil = places.to_vec();
+    }
+
+    /// From now on a poll of so long is a stall. What was told as one stays one to its end.
+    pub fn set_threshold(&mut self, threshold_ns: u64) {
+        self.threshold_ns = threshold_ns;
+    }
+
+    /// The stalls that were met since the last time: whose they are, and when they began.
+    pub(super) fn take_begun(&mut self) -> Vec<(Option<TagKey>, u64)> {
+        std::mem::take(&mut self.begun)
+    }
+
+    /// Whose stalls have ended, since the last time, that the kernel did not count: the threshold was
+    /// raised over them while they went on.
+    pub(super) fn take_unheard(&mut self) -> Vec<Option<TagKey>> {
+        std::mem::take(&mut self.unheard)
+    }
+
+    /// Whether the poll of this thread that began then was told as a stall, and goes on.
+    pub(super) fn is_told(&self, tid: u32, started_at_ns: u64) -> bool {
+        self.find(tid, started_at_ns).is_some()
     }
 
     /// Looks at the loop threads: the stalls that have passed the threshold since the last time, by
@@ -161,12 +188,13 @@ impl Stalls {
             let Some(poll) = look.thread.polls.open_poll(&look.reading(now_ns)) else { continue };
             let tid = look.thread.tid;
             running.push((tid, poll.started_at_ns));
-            if poll.split.wall_ns < self.threshold_ns {
+            let known_at = self.find(tid, poll.started_at_ns);
+            if poll.split.wall_ns < self.threshold_ns && known_at.is_none() {
                 continue;
             }
             let tag = tag_of(poll.slot);
             let waits = look.waits(poll.started_at_ns, now_ns);
-            let before = self.find(tid, poll.started_at_ns).map(|at| self.ongoing.swap_remove(at));
+            let before = known_at.map(|at| self.ongoing.swap_remove(at));
             let is_new = before.is_none();
             let mut known = self.known(before, tid, &poll, &tag, &waits);
             known.asleep = look.asleep.map(|(key, _)| key).or(known.asleep);
@@ -328,11 +356,14 @@ impl Stalls {
         waits: &Waits,
     ) -> Known {
         let asleep = before.as_ref().and_then(|before| before.asleep);
+        let tagged = poll.slot != UNTAGGED;
         let (stall_id, anatomy, look_at_ns) = match before {
             Some(before) => (before.stall.stall_id, before.stall.anatomy, before.look_at_ns),
-            None => (self.next_id(), Anatomy::default(), 0),
+            None => {
+                self.begun.push((tagged.then(|| tag.key()), poll.started_at_ns));
+                (self.next_id(), Anatomy::default(), 0)
+            }
         };
-        let tagged = poll.slot != UNTAGGED;
         let causes = Causes::of(&poll.split, waits, &self.gil);
         Known {
             key: tagged.then(|| tag.key()),
@@ -357,16 +388,25 @@ impl Stalls {
         }
     }
 
-    /// Drops ongoing stalls whose polls are over and whose ends do not arrive.
+    /// Drops ongoing stalls whose polls are over and whose ends do not arrive. That of one which the
+    /// threshold was raised over is not lost: there is none, and what it took at least is known.
     fn give_up(&mut self, now_ns: u64, running: &[(u32, u64)]) {
-        let before = self.ongoing.len();
-        self.ongoing.retain_mut(|known| {
+        for mut known in std::mem::take(&mut self.ongoing) {
             if running.contains(&(known.tid, known.started_at_ns)) {
-                return true;
+                self.ongoing.push(known);
+                continue;
             }
             let since_ns = *known.gone_since_ns.get_or_insert(now_ns);
-            now_ns.saturating_sub(since_ns) < PATIENCE_NS
-        });
-        self.lost_ends += (before - self.ongoing.len()) as u64;
+            if now_ns.saturating_sub(since_ns) < PATIENCE_NS {
+                self.ongoing.push(known);
+            } else if known.stall.duration_ns < self.threshold_ns {
+                self.unheard.push(known.key);
+                (known.stall.ongoing, known.stall.is_lower_bound) = (false, true);
+                let ended_at_ns = known.started_at_ns + known.stall.duration_ns;
+                self.settling.push(Settling { known, ended_at_ns, late: 0 });
+            } else {
+                self.lost_ends += 1;
+            }
+        }
     }
 }

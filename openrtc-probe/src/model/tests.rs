@@ -12,6 +12,8 @@ use openrtc_common::{
 
 use super::*;
 
+mod top;
+
 const US: u64 = 1000;
 const THRESHOLD_NS: u64 = 50_000 * US;
 

@@ -14,7 +14,7 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, capture::Lookout, pairing::AtAttach};
+use super::{Now, Profiler, Vars, capture::Lookout, costs::Costs, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
@@ -131,6 +131,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         lookout,
         seen: HashMap::new(),
         at_attach,
+        costs: Costs::default(),
     };
     if profiler.target.tag == Tag::TaskName {
         // There is no variable to look for first.
@@ -147,6 +148,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     profiler.picture(now, false);
     // All of this was read by the process's id: was it the same process, and the same program?
     profiler.whereabouts()?;
+    profiler.measure_programs(start);
     Ok(profiler)
 }
 

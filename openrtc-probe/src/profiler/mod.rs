@@ -6,6 +6,7 @@
 mod attach;
 mod candidate;
 mod capture;
+mod costs;
 mod native;
 mod pairing;
 mod python;
@@ -26,6 +27,7 @@ use openrtc_common::{
 pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
 use capture::Lookout;
+use costs::Costs;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
@@ -34,7 +36,8 @@ use crate::{
     blocker::Blocker,
     bpf::{Kernel, ProgramCost, Reaper, Told},
     cpython::{Python, memory::RemoteAddr},
-    model::{Fact, Ledger, Look, Snapshot, Stall, ThreadLook},
+    host::own::{own_cpu_ns, own_rss_bytes},
+    model::{Expense, Fact, Ledger, Look, Sample, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
 };
 
@@ -43,11 +46,13 @@ const LOOK_TRIES: usize = 8;
 /// An open span shorter than this may close between two reads without being missed.
 const SHORT_SPAN_NS: u64 = 100_000;
 
-/// Now, on both clocks.
+/// Now, on all clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME`, which goes on while the machine sleeps; nanoseconds.
+    pub boottime_ns: u64,
     /// Nanoseconds since the Unix epoch.
     pub unix_ns: i128,
 }
@@ -68,6 +73,7 @@ pub struct Profiler {
     /// What tasks' contexts held at the last census.
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
+    costs: Costs,
 }
 
 impl Profiler {
@@ -123,6 +129,14 @@ impl Profiler {
         &self.kernel
     }
 
+    /// From now on a poll that lasts so long is a stall. The next [`Self::watch`] should come at once.
+    pub fn set_stall_threshold(&mut self, threshold_ns: u64) {
+        self.target.stall_threshold_ns = threshold_ns;
+        self.settings.stall_threshold_ns = threshold_ns;
+        self.kernel.set(&self.settings);
+        self.ledger.set_threshold(threshold_ns);
+    }
+
     /// What the programs have cost, by the kernel's own statistics.
     pub fn costs(&self) -> Result<Vec<ProgramCost>> {
         self.kernel.costs()
@@ -156,6 +170,7 @@ impl Profiler {
     /// caught up; says when to look next.
     pub fn watch(&mut self, now: Now) -> (Vec<Stall>, u64) {
         let threads = self.thread_looks();
+        self.note(now, &threads);
         let kernel = &self.kernel;
         let passed =
             self.ledger.stalls.watch(now.monotonic_ns, &threads, |slot| tag_of(kernel, slot));
@@ -177,6 +192,17 @@ impl Profiler {
         self.drain(now);
         let threads = self.thread_looks();
         self.settle(now, &threads, true)
+    }
+
+    /// Brings the last minute up to date.
+    fn note(&mut self, now: Now, threads: &[ThreadLook]) {
+        let at_ns = now.monotonic_ns;
+        let sample = self.ledger.is_second_over(at_ns).then(|| Sample {
+            at_ns,
+            process_cpu_ns: self.worker.cpu_ns().ok(),
+            rss_bytes: self.worker.rss_bytes().ok(),
+        });
+        self.ledger.note(0, threads, sample);
     }
 
     /// The picture now.
@@ -201,6 +227,7 @@ impl Profiler {
             look = Look {
                 at_ns: at.monotonic_ns,
                 at_unix_ns: at.unix_ns,
+                uptime_ns: Some(self.worker.uptime(at.boottime_ns).as_nanos() as u64),
                 threads: after,
                 sessions,
                 ..look
@@ -215,7 +242,20 @@ impl Profiler {
             share_bytes: if self.target.is_job { self.worker.pss_bytes() } else { None },
             thread_count: self.worker.thread_count().unwrap_or(0),
             losses: self.kernel.losses(),
+            expense: self.expense(),
             ..look
+        }
+    }
+
+    /// What we use ourselves, and what a hit takes.
+    fn expense(&self) -> Expense {
+        Expense {
+            own_cpu_ns: own_cpu_ns(),
+            own_rss_bytes: own_rss_bytes(),
+            trap_ns: self.settings.trap_ns,
+            run_ns: self.costs.run_ns(),
+            var_changes: self.kernel.var_changes(),
+            has_steps: self.target.tag == Tag::TaskName,
         }
     }
 

@@ -15,6 +15,7 @@ impl Profiler {
     /// Looks around. To be called now and then; a look costs a walk over all tasks.
     pub fn survey(&mut self, now: Now) {
         self.lookout.stolen.read(now.monotonic_ns);
+        self.measure_programs(now);
         self.find_gils();
         self.find_loops();
         if self.tag_found() {

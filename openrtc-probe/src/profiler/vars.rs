@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn they_are_looked_for_earlier_while_none_is_in_use() {
         let vars = Vars { look_at_ns: LOOK_USED_NS, ..Vars::default() };
-        let at = |ns| Now { monotonic_ns: ns, unix_ns: 0 };
+        let at = |ns| Now { monotonic_ns: ns, boottime_ns: ns, unix_ns: 0 };
         assert!(!vars.are_due(at(LOOK_UNUSED_NS), 1) && vars.are_due(at(LOOK_USED_NS), 1));
         assert!(!vars.are_due(at(1), 0) && vars.are_due(at(LOOK_UNUSED_NS), 0));
     }

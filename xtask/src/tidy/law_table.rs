@@ -29,6 +29,7 @@ const IO_BUT_STREAMS: &[&str] = &["env", "fs", "net", "process", "thread"];
 
 /// What is done to ask for the time: the last two segments.
 pub const CLOCKS: &[(&str, &str)] = &[
+    ("ClockId", "CLOCK_BOOTTIME"),
     ("ClockId", "CLOCK_MONOTONIC"),
     ("ClockId", "CLOCK_REALTIME"),
     ("Instant", "now"),

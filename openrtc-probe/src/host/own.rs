@@ -1,0 +1,37 @@
+//! What our own process uses.
+
+use std::fs;
+
+use nix::time::{ClockId, clock_gettime};
+
+/// CPU time of our own process, nanoseconds.
+pub fn own_cpu_ns() -> Option<u64> {
+    let used = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok()?;
+    u64::try_from(used.tv_sec() * 1_000_000_000 + used.tv_nsec()).ok()
+}
+
+/// Our own resident set.
+pub fn own_rss_bytes() -> Option<u64> {
+    rss_bytes(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmRSS:   1234 kB`, where a kB is 1,024 bytes.
+fn rss_bytes(status: &str) -> Option<u64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_use_something() {
+        assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t  12 kB\n"), Some(12 << 10));
+        assert_eq!(rss_bytes("Name:\tVmRSS\n"), None);
+        let before = own_cpu_ns().unwrap();
+        assert!((1 << 16..1 << 36).contains(&own_rss_bytes().unwrap()));
+        assert!(own_cpu_ns().unwrap() > before);
+    }
+}
