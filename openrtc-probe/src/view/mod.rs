@@ -7,6 +7,7 @@
 //! - **Text of a worker is hostile.** It reaches a terminal through `harmless.rs`, never directly.
 
 pub mod ascii;
+mod bars;
 mod chart;
 mod columns;
 mod columns_of;

@@ -154,6 +154,29 @@ pub fn rough_time(ns: u64) -> String {
     if ms < 1000 { format!("{ms}ms") } else { format!("{:.1}s", ms as f64 / 1000.0) }
 }
 
+/// A length of time with three digits or so, and its unit: `640 µs`, `2.3 ms`, `123 ms`, `4.81 s`, `754 s`.
+pub fn span(ns: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(NS_PER_S, "s"), (NS_PER_MS, "ms"), (1000, "µs")];
+    if ns == 0 {
+        return "0 s".into();
+    }
+    // What would be rounded up to 1000 of a unit is 1 of the next.
+    let fits = |unit: u64| ns.saturating_add(unit / 2000) >= unit;
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| fits(*unit)) else {
+        return "<1 µs".into();
+    };
+    let value = ns as f64 / unit as f64;
+    let decimals = match (value, name) {
+        (..9.95, "s") => 2,
+        (..9.95, _) | (..99.95, "s") => 1,
+        _ => 0,
+    };
+    // Halves go up, as they do in the tables.
+    let scale = 10_f64.powi(decimals);
+    let decimals = decimals as usize;
+    format!("{:.decimals$} {name}", (value * scale).round() / scale)
+}
+
 /// A stall's times in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitMs {
@@ -241,6 +264,28 @@ mod tests {
         assert_eq!(rough_s(47 * 3600), "47 h");
         assert_eq!(rough_s(48 * 3600), "2 d");
         assert_eq!(rough(u64::MAX), "213503 d");
+    }
+
+    #[test]
+    fn spans_have_about_three_digits() {
+        for (ns, text) in [
+            (0, "0 s"),
+            (640, "<1 µs"),
+            (1_000, "1.0 µs"),
+            (64_000, "64 µs"),
+            (999_400, "999 µs"),
+            (999_600, "1.0 ms"),
+            (2_300_000, "2.3 ms"),
+            (412_500_000, "413 ms"),
+            (122_600_000, "123 ms"),
+            (999_499_999, "999 ms"),
+            (999_500_000, "1.00 s"),
+            (4_812_000_000, "4.81 s"),
+            (35_678_000_000, "35.7 s"),
+            (754_000_000_000, "754 s"),
+        ] {
+            assert_eq!(span(ns), text, "{ns}");
+        }
     }
 
     #[test]

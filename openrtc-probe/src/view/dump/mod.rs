@@ -54,7 +54,8 @@ fn header(dump: &Dump) -> String {
     facts.join("  ")
 }
 
-fn tasks(count: usize) -> String {
+/// So many tasks, in words.
+pub fn tasks(count: usize) -> String {
     if count == 1 { "1 task".into() } else { format!("{count} tasks") }
 }
 
@@ -69,7 +70,13 @@ fn session(session: &Session) -> Vec<String> {
     ];
     let facts: Vec<_> = facts.into_iter().flatten().collect();
     let mut lines = vec![String::new(), facts.join("  ")];
-    lines.extend(all(&session.tasks));
+    lines.extend(within(session));
+    lines
+}
+
+/// What is in a session: its tasks, and threads that are in none of them.
+pub fn within(session: &Session) -> Vec<String> {
+    let mut lines = all(&session.tasks);
     lines.extend(session.threads.iter().flat_map(thread));
     lines
 }
@@ -81,7 +88,7 @@ fn thread(thread: &Thread) -> Vec<String> {
 }
 
 /// That frames are missing within.
-fn partial() -> String {
+pub fn partial() -> String {
     "      … further in it could not be read".to_owned()
 }
 
@@ -144,7 +151,7 @@ fn stack(doing: &Doing) -> Vec<String> {
 }
 
 /// A line for each frame. One place many times in a row is that of a recursion, and said once.
-fn frames(stack: &[Frame]) -> Vec<String> {
+pub fn frames(stack: &[Frame]) -> Vec<String> {
     let runs = stack.chunk_by(|one, next| one == next);
     let runs: Vec<_> = runs.filter_map(|run| Some((run.first()?, run.len()))).collect();
     let places: Vec<_> = runs.iter().map(|(frame, _)| place(frame)).collect();

@@ -18,7 +18,10 @@ use crate::view::top::keys::BINDINGS;
 use crate::view::top::page::{self, Lines};
 use crate::view::top::palette::Palette;
 use crate::view::top::screen::{Chosen, Pane, Screen};
-use crate::view::top::{details, help};
+use crate::view::top::{details, help, stalls_pane};
+
+/// At the right, in place of what moves no more.
+const PAUSED: &str = " PAUSED ";
 
 /// Draws one frame; `screen` has been fitted to its size ([`Screen::fit`]).
 pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
@@ -38,6 +41,10 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
             let lines = details_lines(snapshot, screen, area.width);
             pen.lines(page.body, lines.into_iter().skip(screen.scroll));
         }
+    }
+    if screen.paused {
+        let at = area.width.saturating_sub(PAUSED.len() as u16);
+        pen.at(at, page.selection_at, PAUSED, Palette::KEYS);
     }
     let lossy = !snapshot.health.lost.is_empty();
     let style = if lossy { palette.alarm() } else { Style::new() };
@@ -142,41 +149,38 @@ fn sessions(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
         }
         lines => {
             let at = Lines { at: page.stalls.at + 1, lines: lines - 1 };
-            stall_rows(pen, page.stalls.at, at, 0, snapshot, screen);
+            stall_rows(pen, page.stalls.at, at, snapshot, screen);
         }
     }
 }
 
-/// The table of stalls, from the `skip`th on.
+/// The table of the last stalls.
 fn stall_rows(
     pen: &mut Pen<'_, '_>,
     titles_at: usize,
     place: Lines,
-    skip: usize,
     snapshot: &Snapshot,
     screen: &Screen,
 ) {
     let grid = Grid::fit(&columns_of::stalls(snapshot), screen.page.columns, 0);
     pen.titles(titles_at, &grid, |_| false);
-    let stalls = listed(snapshot, &screen.order, skip + place.lines);
-    for (line, stall) in place.range().zip(stalls.into_iter().skip(skip)) {
+    let stalls = listed(snapshot, &screen.order, place.lines);
+    for (line, stall) in place.range().zip(stalls) {
         let style = if stall.ongoing { screen.palette.alarm() } else { Style::new() };
-        let is_selected =
-            screen.pane == Pane::Stalls && screen.stalls.selected() == Some(&stall.stall_id);
-        let text = grid.line(&Row::Stall(stall, snapshot.at_unix_ns));
-        pen.row(line, &text, style, is_selected);
+        pen.text(line, &grid.line(&Row::Stall(stall, snapshot.at_unix_ns)), style);
     }
 }
 
 fn stalls(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
     let page = screen.page;
-    stall_rows(pen, page.titles_at, page.body, screen.stalls.scroll, snapshot, screen);
-    if listed(snapshot, &screen.order, 1).is_empty() {
-        pen.texts(page.body, &["no stalls".to_owned()], Palette::PAST);
-    }
-    if let Some(_stall) = screen.stall(snapshot) {
-        pen.lines(page.stalls, std::iter::empty());
-    }
+    let ids = screen.stall_ids(snapshot);
+    let selected = ids.iter().position(|id| Some(id) == screen.stalls.selected());
+    let columns = u16::try_from(page.columns).unwrap_or(u16::MAX);
+    let pane = stalls_pane::lines(snapshot, &screen.order, selected, screen.palette, columns);
+    let head = Lines { at: page.selection_at, lines: 2 };
+    pen.lines(head, pane.head.into_iter());
+    pen.lines(page.body, pane.rows.into_iter().skip(screen.stalls.scroll));
+    pen.lines(page.stalls, pane.details.into_iter());
 }
 
 /// The details that are open.
@@ -201,17 +205,15 @@ fn find<'a>(snapshot: &'a Snapshot, chosen: &Chosen) -> Option<&'a Session> {
 
 /// What is shown: the line above the table.
 fn selection(snapshot: &Snapshot, screen: &Screen) -> String {
-    let mut facts = match screen.pane {
+    let facts = match screen.pane {
         Pane::Sessions => sessions_shown(snapshot, screen),
-        Pane::Stalls => vec![format!("STALLS  {} listed", screen.stall_ids(snapshot).len())],
+        // It has a line of its own.
+        Pane::Stalls => vec![],
         Pane::Details => {
             let id = screen.details_of.as_ref().map(|chosen| header::known(&chosen.session_id));
             vec![format!("SESSION {}", id.unwrap_or_default())]
         }
     };
-    if screen.paused {
-        facts.insert(0, "PAUSED".into());
-    }
     header::wrap(&facts, screen.page.columns).into_iter().next().unwrap_or_default()
 }
 

@@ -2,6 +2,7 @@
 //! are pure; `terminal.rs` alone touches the terminal.
 
 mod ascii;
+mod charts;
 mod details;
 mod draw;
 mod help;
@@ -12,10 +13,13 @@ mod palette;
 mod press;
 mod prompt;
 mod screen;
+mod stall;
+mod stalls_pane;
 mod tasks;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use draw::draw;
 pub use keys::{BINDINGS, Binding, Command, Key, Press};

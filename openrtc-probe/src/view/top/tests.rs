@@ -1,5 +1,7 @@
 //! Frames worth seeing, kept as they are in `snapshots/`: each state at each size.
 
+mod panes;
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, CellWidth};
