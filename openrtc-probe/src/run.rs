@@ -1,6 +1,7 @@
 //! The loop: one `select!` over everything that can wake us. No arithmetic on what was measured, no
 //! formatting of it.
 
+mod inspect;
 mod job;
 mod wakes;
 
@@ -158,6 +159,8 @@ impl Run {
                 }
                 Wake::RootEnded(pid) => self.wakes.forget_root(pid),
                 Wake::Scouted(found) => self.welcome(found)?,
+                // Nobody has asked.
+                Wake::Inspected(_) => {}
                 Wake::Watch => self.watch()?,
                 Wake::Survey => {
                     let began = Instant::now();

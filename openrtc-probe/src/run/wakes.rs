@@ -17,9 +17,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
+use super::inspect::{Inspected, Inspector};
 use super::job::Job;
 use crate::{
-    clock,
+    clock, dump,
     fleet::{self, Fleet, Found, Member, Scout},
     plan::{Plan, View},
     view::top::{Press, events},
@@ -48,6 +49,9 @@ pub enum Wake {
     Scouted(Vec<Found>),
     /// A process whose children are followed has ended.
     RootEnded(u32),
+    /// The tasks of a session were looked at.
+    #[expect(dead_code, reason = "the screen that opens the panes comes next")]
+    Inspected(Box<Inspected>),
     /// It is time for a picture.
     Picture,
     /// Somebody typed.
@@ -66,6 +70,7 @@ pub struct Wakes {
     /// Processes whose children are followed.
     roots: Vec<Root>,
     scouting: Scouting,
+    inspector: Inspector,
     signals: [Signal; 3],
     job: Job,
     survey: Interval,
@@ -180,6 +185,7 @@ impl Wakes {
             },
             scouting: scout
                 .map_or(Scouting::Off, |scout| Scouting::Rests(Box::new(scout), now + SCOUT_EVERY)),
+            inspector: Inspector::new(|wanted| dump::look(wanted, clock::now)),
             signals: [
                 listen(SignalKind::interrupt())?,
                 listen(SignalKind::terminate())?,
@@ -229,6 +235,12 @@ impl Wakes {
         self.roots.retain(|root| root.pid != pid);
     }
 
+    /// Sets the session whose tasks are looked at from now on; `None` to look at none.
+    #[expect(dead_code, reason = "the screen that opens the panes comes next")]
+    pub fn inspect(&mut self, wanted: Option<dump::Wanted>) {
+        self.inspector.want(wanted);
+    }
+
     /// Whether new workers may still come.
     pub fn has_roots(&self) -> bool {
         !self.roots.is_empty()
@@ -254,6 +266,7 @@ impl Wakes {
                 None => Wake::End,
             },
             found = self.scouting.next(workers.len()) => Wake::Scouted(found?),
+            inspected = self.inspector.next() => Wake::Inspected(Box::new(inspected?)),
             _ = self.survey.tick() => Wake::Survey,
             _ = self.picture.tick() => Wake::Picture,
         })
