@@ -22,9 +22,9 @@ use crate::{
     fleet::{self, Fleet, Found, Member, Scout},
     model::{Stall, StallIds},
     output::{Output, Wish, print_line},
-    plan::{MAX_WORKERS, Plan, View},
+    plan::{MAX_WORKERS, Plan, Vars, View},
     profiler::{self, Tag, Target, Verdict},
-    view,
+    view::{self, top::Chosen},
 };
 
 /// In between, walks of memory take one part in so many of a core.
@@ -52,7 +52,14 @@ pub async fn run(plan: &Plan) -> Result<()> {
     }
     fleet.members().iter().for_each(|member| announce(plan, member));
     let wakes = Wakes::new(plan, &fleet, scout)?;
-    let mut run = Run { fleet, wakes, output: Output::open(plan)?, verbosity: plan.verbosity };
+    let mut run = Run {
+        fleet,
+        wakes,
+        output: Output::open(plan)?,
+        verbosity: plan.verbosity,
+        seen_through: inspection(plan),
+        focus: None,
+    };
     run.point_below();
     run.welcome(found)?;
     if plan.children && run.fleet.is_empty() {
@@ -108,6 +115,12 @@ fn missing(wanted: &dump::Wanted, dump: &Dump) -> Vec<Blocker> {
     vec![Blocker::OnlyParent { pid: wanted.pid, workers }]
 }
 
+/// How the tasks of a session of these workers are looked at.
+fn inspection(plan: &Plan) -> dump::Wanted {
+    let Vars { session, agent, tenant } = plan.vars.clone();
+    dump::Wanted { pid: 0, tag: tag(plan.tag), vars: [session, agent, tenant], session: None }
+}
+
 fn nobody_yet(pids: &[u32]) -> String {
     let pids: Vec<_> = pids.iter().map(ToString::to_string).collect();
     format!("waiting: neither {} nor a process below runs an event loop yet", pids.join(", "))
@@ -142,6 +155,10 @@ struct Run {
     wakes: Wakes,
     output: Output,
     verbosity: u8,
+    /// How a session's tasks are looked at.
+    seen_through: dump::Wanted,
+    /// The session whose details are open.
+    focus: Option<Chosen>,
 }
 
 impl Run {
@@ -160,7 +177,7 @@ impl Run {
                 Wake::RootEnded(pid) => self.wakes.forget_root(pid),
                 Wake::Scouted(found) => self.welcome(found)?,
                 // Nobody has asked.
-                Wake::Inspected(_) => {}
+                Wake::Inspected(inspected) => self.output.tell_tasks(inspected.tasks())?,
                 Wake::Watch => self.watch()?,
                 Wake::Survey => {
                     let began = Instant::now();
@@ -171,7 +188,7 @@ impl Run {
                 }
                 Wake::Picture => self.picture()?,
                 Wake::Typed(press) => match self.output.press(press)? {
-                    Wish::Nothing => {}
+                    Wish::Nothing => self.refocus()?,
                     Wish::Picture => self.picture()?,
                     Wish::Rate(hz) => self.wakes.picture_every(Duration::from_secs_f64(1.0 / hz)),
                     Wish::Threshold(_ns) => {}
@@ -224,6 +241,22 @@ impl Run {
         self.let_go_of_replaced()?;
         let pictures = self.fleet.pictures(clock::now, false);
         self.output.pictures(pictures, false)
+    }
+
+    /// Looks more closely at the session whose details were opened, and no more at one that was left.
+    fn refocus(&mut self) -> Result<()> {
+        let focus = self.output.focus();
+        if focus == self.focus.as_ref() {
+            return Ok(());
+        }
+        self.focus = focus.cloned();
+        self.wakes.inspect(self.focus.as_ref().map(|chosen| dump::Wanted {
+            pid: chosen.pid.cast_signed(),
+            session: Some(chosen.session_id.to_string()),
+            ..self.seen_through.clone()
+        }));
+        // With what only a close look shows.
+        self.picture()
     }
 
     /// A worker's run is over: its last stalls and its last picture.

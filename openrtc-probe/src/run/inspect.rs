@@ -37,7 +37,6 @@ pub struct Inspected {
 
 impl Inspected {
     /// For the pane that shows it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the screen that opens the panes comes next"))]
     pub fn tasks(self) -> Tasks {
         let Inspected { wanted, found } = self;
         let at_unix_ns = found.as_ref().ok().map(|dump| dump.at_unix_ns);

@@ -50,7 +50,6 @@ pub enum Wake {
     /// A process whose children are followed has ended.
     RootEnded(u32),
     /// The tasks of a session were looked at.
-    #[expect(dead_code, reason = "the screen that opens the panes comes next")]
     Inspected(Box<Inspected>),
     /// It is time for a picture.
     Picture,
@@ -236,7 +235,6 @@ impl Wakes {
     }
 
     /// Sets the session whose tasks are looked at from now on; `None` to look at none.
-    #[expect(dead_code, reason = "the screen that opens the panes comes next")]
     pub fn inspect(&mut self, wanted: Option<dump::Wanted>) {
         self.inspector.want(wanted);
     }
