@@ -15,6 +15,7 @@ pub mod account;
 pub mod config;
 pub mod event;
 pub mod hamt;
+pub mod histogram;
 pub mod loss;
 pub mod memo;
 pub mod memory;

@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use openrtc_common::{
     config::{Config, Settings},
+    histogram::{FINE_LEN, SESSION_COUNTS},
     loss::Loss,
     memo::{MAX_MEMOS, Memo},
     session::{MAX_SESSIONS, Session},
@@ -97,6 +98,24 @@ pub static SESSION_SLOTS: HashMap<TagKey, u32> = HashMap::with_max_entries(MAX_S
 /// slot is free again.
 #[map]
 pub static SESSIONS: Array<Session> = Array::with_max_entries(MAX_SESSIONS, BPF_F_MMAPABLE);
+
+/// The sessions' histograms, in the same slots: [`SESSION_COUNTS`] counts for each, as a
+/// `SessionHistograms` has them. Added to here; cleared by the daemon with the slot.
+///
+/// One count an element: the bounds are the map's own, and no index into a value has to be proved to the
+/// verifier.
+#[map]
+pub static HISTOGRAMS: Array<u64> =
+    Array::with_max_entries(MAX_SESSIONS * SESSION_COUNTS as u32, BPF_F_MMAPABLE);
+
+/// All polls on loop threads by wall time, in fine classes; only grows.
+#[map]
+pub static LOOP_POLLS: Array<u64> = Array::with_max_entries(FINE_LEN as u32, BPF_F_MMAPABLE);
+
+/// Wall time of the longest of them since the daemon took it; one element, which the daemon takes by an
+/// exchange for 0. Of loops that end polls at once any may win.
+#[map]
+pub static LONGEST_POLL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Free slots of [`SESSIONS`].
 #[map]

@@ -10,6 +10,7 @@ use aya_ebpf::{
 use openrtc_common::{
     account::Clock,
     event::{Event, StallEnd, kind},
+    histogram::{COARSE, COARSE_LEN, FINE, SESSION_COUNTS},
     loss::Loss,
     memory::Memory as _,
     poll::{Charge, Ended, Polls, via},
@@ -20,7 +21,7 @@ use openrtc_common::{
 
 use crate::{
     loss,
-    maps::{EVENTS, SESSIONS, config, settings},
+    maps::{EVENTS, HISTOGRAMS, LONGEST_POLL, LOOP_POLLS, SESSIONS, config, settings},
     memory::{WorkerMemory, register},
     tag,
     task::Task,
@@ -307,6 +308,34 @@ fn end_poll(ended: &Ended) {
         if wall_ns > (*session).longest_poll_ns {
             (*session).longest_poll_ns = wall_ns;
         }
+    }
+    count_lengths(ended.slot, wall_ns, ended.split.off_cpu_ns);
+}
+
+/// Counts a poll in the histograms: its session's, and that of all.
+#[inline(always)]
+fn count_lengths(slot: u32, wall_ns: u64, off_cpu_ns: u64) {
+    let first = slot * SESSION_COUNTS as u32;
+    count_at(HISTOGRAMS.get_ptr_mut(first + COARSE.class(wall_ns)));
+    if off_cpu_ns != 0 {
+        let off_cpu = COARSE_LEN as u32 + COARSE.class(off_cpu_ns);
+        count_at(HISTOGRAMS.get_ptr_mut(first + off_cpu));
+    }
+    count_at(LOOP_POLLS.get_ptr_mut(FINE.class(wall_ns)));
+    if let Some(longest) = LONGEST_POLL.get_ptr_mut(0) {
+        // SAFETY: a map value, one aligned word. The daemon may take it in between.
+        unsafe {
+            if wall_ns > longest.read_volatile() {
+                longest.write_volatile(wall_ns);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn count_at(count: Option<*mut u64>) {
+    if let Some(count) = count {
+        loss::add(count, 1);
     }
 }
 

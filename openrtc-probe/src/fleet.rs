@@ -11,6 +11,7 @@ mod scout;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     thread,
 };
 
@@ -163,6 +164,14 @@ impl Fleet {
         self.threshold_ns = Some(threshold_ns);
         for member in &mut self.members {
             member.profiler.set_stall_threshold(threshold_ns);
+        }
+    }
+
+    /// Pictures show more of this session from now on, by its process and its id, or of none.
+    pub fn focus(&mut self, session: Option<(u32, Arc<str>)>) {
+        for member in &mut self.members {
+            let its = session.as_ref().filter(|(pid, _)| *pid == member.pid());
+            member.profiler.focus(its.map(|(_, session_id)| Arc::clone(session_id)));
         }
     }
 

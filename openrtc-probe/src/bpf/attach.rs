@@ -15,6 +15,7 @@ use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
 use openrtc_common::{
     config::{Config, Settings},
+    histogram::{FINE_LEN, SESSION_COUNTS, SessionHistograms},
     loss::Loss,
     session::{MAX_SESSIONS, Session, UNTAGGED},
     tag::TagKey,
@@ -79,6 +80,10 @@ pub struct Kernel {
     tgid: u32,
     pub(super) threads: Shared<Thread>,
     pub(super) sessions: Shared<Session>,
+    /// One to each of `sessions`.
+    pub(super) histograms: Shared<SessionHistograms>,
+    pub(super) loop_polls: Shared<u64>,
+    pub(super) longest_poll: Shared<u64>,
     pub(super) losses: Shared<u64>,
     pub(super) var_changes: Shared<u64>,
     settings: Shared<Settings>,
@@ -113,9 +118,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// For any worker: 8 MB of the kernel's memory.
+    /// For any worker: 14 MB of the kernel's memory.
     pub const FULL: Capacity = Capacity { threads: MAX_THREADS, sessions: MAX_SESSIONS };
-    /// For one of many processes with few sessions each: 1 MB.
+    /// For one of many processes with few sessions each: 2 MB.
     pub const SMALL: Capacity = Capacity { threads: MAX_THREADS / 8, sessions: MAX_SESSIONS / 8 };
 }
 
@@ -137,6 +142,7 @@ impl Kernel {
             .map_max_entries("THREAD_SLOTS", capacity.threads)
             .map_max_entries("FREE_THREADS", capacity.threads)
             .map_max_entries("SESSIONS", capacity.sessions)
+            .map_max_entries("HISTOGRAMS", capacity.sessions * SESSION_COUNTS as u32)
             .map_max_entries("SESSION_SLOTS", capacity.sessions)
             .map_max_entries("FREE_SESSIONS", capacity.sessions)
             .load(OBJECT)
@@ -145,6 +151,9 @@ impl Kernel {
             tgid: config.tgid,
             threads: mapped(&ebpf, "THREADS", capacity.threads)?,
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
+            histograms: mapped(&ebpf, "HISTOGRAMS", capacity.sessions)?,
+            loop_polls: mapped(&ebpf, "LOOP_POLLS", FINE_LEN as u32)?,
+            longest_poll: mapped(&ebpf, "LONGEST_POLL", 1)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
             var_changes: mapped(&ebpf, "VAR_CHANGES", 1)?,
             settings: mapped(&ebpf, "SETTINGS", 1)?,

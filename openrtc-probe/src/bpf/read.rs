@@ -8,6 +8,7 @@ use std::{
 use openrtc_common::{
     account::{Clock, Reading, state},
     event::{Event, StallEnd},
+    histogram::SessionHistograms,
     poll::{Frame, Polls},
     session::{Session, UNTAGGED},
     tag::TagText,
@@ -91,6 +92,21 @@ impl Kernel {
         self.sessions.read(slot)
     }
 
+    /// The histograms of the session in this slot.
+    pub fn histograms(&self, slot: u32) -> Option<SessionHistograms> {
+        self.histograms.read(slot)
+    }
+
+    /// All polls on loop threads by wall time, in the classes of `histogram::FINE`.
+    pub fn loop_polls(&self) -> Vec<u64> {
+        (0..self.loop_polls.len()).filter_map(|class| self.loop_polls.read(class)).collect()
+    }
+
+    /// The longest poll that has ended on a loop thread since this was last asked.
+    pub fn take_longest_poll(&self) -> u64 {
+        self.longest_poll.take(0)
+    }
+
     /// How often a variable was set or reset, and what maps were found to hold had to be forgotten.
     pub fn var_changes(&self) -> u64 {
         self.var_changes.read(0).unwrap_or(0)
@@ -168,6 +184,7 @@ impl Kernel {
 
     /// The same for a session's slot.
     pub(super) fn give_back_session(&mut self, slot: u32) {
+        self.histograms.write(slot, SessionHistograms::default());
         self.sessions.write(slot, bytemuck::Zeroable::zeroed());
         let _ = self.free_sessions.push(slot, 0);
     }

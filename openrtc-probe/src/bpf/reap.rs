@@ -5,7 +5,9 @@
 //! slot any more, and only a quarantine later, when no thread's frames refer to it, is it cleared.
 //! The memory of a worker reuses addresses at once; our slots never do.
 
-use openrtc_common::{account::state, session::Session, tag::TagKey, thread::Thread};
+use openrtc_common::{
+    account::state, histogram::SessionHistograms, session::Session, tag::TagKey, thread::Thread,
+};
 
 use super::{attach::Kernel, wire::Wire};
 
@@ -43,8 +45,13 @@ impl Reaper {
         }
     }
 
-    /// Frees forgotten slots whose quarantine is over; their last counters.
-    pub fn sessions(&mut self, kernel: &mut Kernel, now_ns: u64) -> Vec<Session> {
+    /// Frees forgotten slots whose quarantine is over; their last counters and
+    /// histograms.
+    pub fn sessions(
+        &mut self,
+        kernel: &mut Kernel,
+        now_ns: u64,
+    ) -> Vec<(Session, SessionHistograms)> {
         let in_use: Vec<u32> = kernel
             .threads()
             .flat_map(|(_, thread)| {
@@ -56,13 +63,13 @@ impl Reaper {
         self.quarantine.retain(|&(since_ns, slot)| {
             let over = now_ns.saturating_sub(since_ns) >= QUARANTINE_NS && !in_use.contains(&slot);
             if over && let Some(session) = kernel.session(slot) {
-                freed.push((slot, session));
+                freed.push((slot, (session, kernel.histograms(slot).unwrap_or_default())));
             }
             !over
         });
         for (slot, _) in &freed {
             kernel.give_back_session(*slot);
         }
-        freed.into_iter().map(|(_, session)| session).collect()
+        freed.into_iter().map(|(_, last)| last).collect()
     }
 }

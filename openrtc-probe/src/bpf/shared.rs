@@ -1,6 +1,11 @@
 //! An array map mapped into the daemon: reading the counters costs no system call.
 
-use std::{num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+use std::{
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use anyhow::{Context as _, Result};
 use bytemuck::Pod;
@@ -79,6 +84,15 @@ impl<T: Pod> Shared<T> {
         let at = self.at(index).filter(|_| fits && aligned)?;
         // SAFETY: the offset is inside the element.
         Some(unsafe { at.as_ptr().byte_add(offset) }.cast())
+    }
+}
+
+impl Shared<u64> {
+    /// Takes a count that the programs write too, and leaves 0.
+    pub fn take(&self, index: u32) -> u64 {
+        // SAFETY: inside the mapping and aligned; here it is only accessed by this.
+        self.at(index)
+            .map_or(0, |at| unsafe { AtomicU64::from_ptr(at.as_ptr()) }.swap(0, Ordering::Relaxed))
     }
 }
 

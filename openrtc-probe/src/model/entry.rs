@@ -6,6 +6,7 @@ use std::{
 };
 
 use openrtc_common::{
+    histogram::SessionHistograms,
     session,
     tag::{TagKey, TagText},
 };
@@ -109,6 +110,9 @@ pub(super) struct Entry {
     pub(super) last_stall_ns: Option<u64>,
     pub(super) is_running: bool,
     pub(super) end: End,
+    /// To be added to the histograms of its slots: those of slots that were freed, less what was there at
+    /// the first look. Few have any.
+    pub(super) lengths: Option<Box<SessionHistograms>>,
     /// How often its names were looked for in vain, or in part.
     pub(super) names_wanted: u32,
 }
@@ -137,6 +141,11 @@ impl Entry {
             let ran = self.is_running || self.last_at_ns + ENDED_MARGIN_NS >= census.at_ns;
             !ran && !census.tags.contains(key)
         })
+    }
+
+    /// Whether it ended, was shown so, and did not come back in another slot.
+    pub(super) fn is_over(&self) -> bool {
+        self.end >= End::Shown && self.slots <= 1
     }
 
     /// Takes in a slot that holds the session's tag, what it has used, and whether it runs.

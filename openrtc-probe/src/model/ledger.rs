@@ -3,6 +3,9 @@
 //! Invariant: sessions + untagged + loop overhead + other threads is the on-CPU time of all
 //! followed threads; [`Worker::accounted_ratio`] shows it against the kernel's own account.
 
+mod focus;
+mod minute;
+
 use std::collections::HashMap;
 
 use openrtc_common::{
@@ -11,13 +14,14 @@ use openrtc_common::{
     tag::{TagKey, TagText},
 };
 
+use self::focus::Focused;
 use super::{
     cost::{Expense, Hits, cost},
     ended::{Ended, Gone},
-    entry::{Census, End, Entry, Home, Mark, Moment, TypeNames, id_of},
+    entry::{Census, End, Entry, Home, Moment, TypeNames, id_of},
     look::{Fact, Look, ThreadLook},
     recent::Recent,
-    record::{Recorder, Sample},
+    record::Recorder,
     snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
     stalls::{Known, StallIds, Stalls},
     usage::Rates,
@@ -85,6 +89,7 @@ pub struct Ledger {
     marked: (u64, u64),
     recent: Recent,
     ended: Ended,
+    focus: Option<Focused>,
     /// Sessions that were met.
     seen: u64,
     /// Stalls of untagged polls that the kernel did not count.
@@ -115,6 +120,7 @@ impl Ledger {
             marked: (0, 0),
             recent: Recent::default(),
             ended: Ended::default(),
+            focus: None,
             seen: 0,
             untagged_unheard: 0,
             census: None,
@@ -152,6 +158,16 @@ impl Ledger {
                 }
             }
             Fact::SessionGone(session) => self.fold(&session),
+            Fact::LengthsGone(key, lengths) => {
+                if let Some(entry) = self.sessions.get_mut(&key).filter(|it| !it.is_over()) {
+                    let known = entry.lengths.get_or_insert_default();
+                    **known = focus::plus(known, &lengths);
+                }
+            }
+            Fact::LengthsBefore(key, lengths) => {
+                let known = self.sessions.entry(key).or_default().lengths.get_or_insert_default();
+                **known = focus::minus(known, &lengths);
+            }
             Fact::LoopSeen(name) => {
                 if !self.loops.contains(&name) {
                     self.loops.push(name);
@@ -229,43 +245,11 @@ impl Ledger {
         shown.map(forget).collect()
     }
 
-    /// From now on a poll of `threshold_ns` or more is a stall.
-    pub fn set_threshold(&mut self, threshold_ns: u64) {
-        self.threshold_ns = threshold_ns;
-        self.stalls.set_threshold(threshold_ns);
-    }
-
-    /// Whether a second is over, and its sample is wanted.
-    pub fn is_second_over(&self, now_ns: u64) -> bool {
-        self.recorder.as_ref().is_some_and(|recorder| recorder.is_due(now_ns))
-    }
-
-    /// Notes what has come since the last time: stalls that began, and polls that ended, of which the
-    /// longest took `longest_ns`. `sample` is wanted once a second.
-    pub fn note(&mut self, longest_ns: u64, threads: &[ThreadLook], sample: Option<Sample>) {
-        let Some(recorder) = &mut self.recorder else { return };
-        recorder.polls_ended(longest_ns);
-        if let Some(sample) = sample {
-            recorder.close(sample, longest_open_ns(threads, sample.at_ns));
-        }
-        for (key, at_ns) in self.stalls.take_begun() {
-            recorder.stall_began(at_ns);
-            key.inspect(|key| self.recent.add(*key, at_ns));
-        }
-        for key in self.stalls.take_unheard() {
-            match key.and_then(|key| self.sessions.get_mut(&key)) {
-                Some(entry) => entry.base.stalls += 1,
-                None => self.untagged_unheard += u64::from(key.is_none()),
-            }
-        }
-    }
-
     /// The picture at the moment of `look`.
     pub fn picture(&mut self, look: &Look, is_final: bool) -> Snapshot {
         let is_first = self.origin.is_none();
-        let sample = look.sample();
-        self.recorder.get_or_insert_with(|| Recorder::new(sample));
-        self.note(0, &look.threads, Some(sample));
+        self.recorder.get_or_insert_with(|| Recorder::new(look.sample()));
+        self.note(0, &look.threads, Some(look.sample()));
         self.recent.forget_old(look.at_ns);
         let mut totals = self.totals(look);
         totals.untagged = self.meet_all(look);
@@ -290,6 +274,7 @@ impl Ledger {
         in_contexts.add(&self.gone);
         in_contexts.add(&untagged.usage);
         let mut worker = self.worker(look, &totals, &origin);
+        worker.loop_delay = self.loop_delay(look, totals.loop_threads);
         self.add_rates(&mut worker, &totals, &before, &in_contexts, rates);
         let listed_ns: u64 = sessions.iter().map(|session| session.usage.cpu_ns()).sum();
         let of_sessions_ns = in_contexts.cpu_ns().saturating_sub(untagged.usage.cpu_ns());
@@ -316,6 +301,7 @@ impl Ledger {
             ended,
             history: self.recorder.as_ref().map(Recorder::history).unwrap_or_default(),
             cost: cost(rates, (&look.expense, totals.hits), (&before.expense, before.totals.hits)),
+            focus: self.focus_of(look),
             ..Snapshot::default()
         }
     }
@@ -344,13 +330,6 @@ impl Ledger {
             .ratio(totals.loop_run_queue_ns, before.loop_run_queue_ns)
             .filter(|_| is_split_alike);
         worker.rss_growth_bytes = self.recorder.as_ref().and_then(Recorder::growth);
-    }
-
-    /// Sessions that ended and were shown so before.
-    fn ended_rows(&mut self, now_ns: u64) -> Vec<Session> {
-        let (sessions, recent) = (&self.sessions, &self.recent);
-        let is_alive = |key: &TagKey| sessions.get(key).is_some_and(|it| it.end < End::Shown);
-        self.ended.rows(now_ns, is_alive, |key| recent.count(key))
     }
 
     /// Takes in the closed and the open spans of every session; what the untagged polls have used.
@@ -458,19 +437,6 @@ impl Ledger {
         (live_count, shown)
     }
 
-    /// By how much the sessions' histories grow with this picture.
-    fn next_mark(&mut self, now_ns: u64) -> Option<Mark> {
-        let over = self.recorder.as_ref().map_or(0, Recorder::over);
-        let (marked, marked_at_ns) = self.marked;
-        let seconds = over - marked;
-        let mark = Mark { seconds, span_ns: now_ns.saturating_sub(marked_at_ns) };
-        if self.before.is_some() && seconds == 0 {
-            return None;
-        }
-        self.marked = (over, now_ns);
-        Some(mark)
-    }
-
     fn rows(&mut self, look: &Look, live_count: u64, rates: Rates) -> Vec<Session> {
         let ongoing: Vec<TagKey> = self.stalls.ongoing().filter_map(|known| known.key).collect();
         let of_all = look.share_bytes.or(look.rss_bytes);
@@ -506,8 +472,7 @@ impl Ledger {
         let key = session.tag.key();
         let usage = Usage::of(session);
         match self.sessions.get_mut(&key) {
-            // It ended, was shown so, and did not come back in another slot.
-            Some(entry) if entry.end >= End::Shown && entry.slots <= 1 => {
+            Some(entry) if entry.is_over() => {
                 self.gone.add(&entry.shown);
                 self.sessions.remove(&key);
                 // Another type may stand at its address when the tag comes again.
@@ -564,13 +529,6 @@ fn account(worker: &mut Worker, in_contexts_ns: u64, is_known: bool) {
         (worker.cpu_ns, worker.cpu_ratio) = (worker.cpu_ns.max(placed_ns), None);
         worker.accounted_ratio = None;
     }
-}
-
-/// How long the poll has lasted that has run for longest.
-fn longest_open_ns(threads: &[ThreadLook], now_ns: u64) -> u64 {
-    let loops = threads.iter().filter(|thread| thread.is_loop());
-    let polls = loops.filter_map(|it| it.thread.polls.open_poll(&it.reading(now_ns)));
-    polls.map(|poll| poll.split.wall_ns).max().unwrap_or(0)
 }
 
 /// Sorted by id. Rows are large: each is moved once.

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use openrtc_common::{
     account::{Reading, state},
+    histogram::SessionHistograms,
     session::Session,
     tag::TagKey,
     thread::{Thread, role},
@@ -31,6 +32,10 @@ pub struct Look {
     pub threads: Vec<ThreadLook>,
     /// Sessions in use, by slot.
     pub sessions: Vec<(u32, Session)>,
+    /// All polls on loop threads so far, in the classes of `histogram::FINE`.
+    pub loop_polls: Vec<u64>,
+    /// The histograms of each slot of the session in focus.
+    pub focus: Vec<SessionHistograms>,
     /// Losses in the kernel, by cause.
     pub losses: Vec<u64>,
     /// How long the process has lived.
@@ -42,7 +47,12 @@ pub struct Look {
 impl Look {
     /// What a second's end is told by.
     pub(super) fn sample(&self) -> Sample {
-        Sample { at_ns: self.at_ns, process_cpu_ns: self.process_cpu_ns, rss_bytes: self.rss_bytes }
+        Sample {
+            at_ns: self.at_ns,
+            process_cpu_ns: self.process_cpu_ns,
+            rss_bytes: self.rss_bytes,
+            loop_polls: self.loop_polls.clone(),
+        }
     }
 }
 
@@ -128,6 +138,10 @@ pub enum Fact {
     ThreadGone(Box<Thread>),
     /// A forgotten session's slot was freed: its last counters.
     SessionGone(Box<Session>),
+    /// A slot of this session was freed: its last histograms. Comes before [`Fact::SessionGone`].
+    LengthsGone(TagKey, Box<SessionHistograms>),
+    /// What a session's histograms held at the first look: that does not count.
+    LengthsBefore(TagKey, Box<SessionHistograms>),
     /// An event loop of this type runs.
     LoopSeen(String),
     /// The tag variable was found.

@@ -165,6 +165,47 @@ mod tests {
     }
 
     #[test]
+    fn a_minute_is_put_together_from_its_end() {
+        let second = |cpu_ratio, longest_poll_ns, stalls| Second {
+            cpu_ratio,
+            longest_poll_ns,
+            stalls,
+            rss_bytes: Some(1),
+        };
+        let mut old = one(3, 1, None);
+        old.history.seconds = vec![second(Some(0.5), 9, 1), second(None, 5, 1)];
+        old.worker.loop_delay = Some(LoopDelay { p50_ns: 1, p99_ns: 9, max_ns: 10 });
+        (old.worker.uptime_ns, old.worker.sessions_seen) = (Some(50), 4);
+        old.cost = Cost { daemon_cpu_ratio: Some(0.02), worker_cpu_ratio: Some(0.5), ..old.cost };
+        old.threshold_ns = 7;
+        old.ended = vec![Session { idle_ns: 9, ..Session::default() }];
+        let mut new = one(7, 1, None);
+        new.history.seconds = vec![second(Some(0.25), 7, 0)];
+        new.worker.loop_delay = Some(LoopDelay { p50_ns: 2, p99_ns: 3, max_ns: 4 });
+        (new.worker.uptime_ns, new.worker.sessions_seen) = (Some(5), 3);
+        new.cost = Cost { daemon_cpu_ratio: Some(0.03), worker_cpu_ratio: Some(0.5), ..new.cost };
+        new.ended = vec![Session { idle_ns: 2, ..Session::default() }];
+        for workers in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
+            let all = merge(workers);
+            let seconds: Vec<_> =
+                all.history.seconds.iter().map(|s| (s.cpu_ratio, s.stalls)).collect();
+            assert_eq!(seconds, [(Some(0.5), 1), (Some(0.25), 1)]);
+            assert_eq!(all.history.seconds[1].longest_poll_ns, 7);
+            assert_eq!(all.history.seconds[1].rss_bytes, None, "they share pages");
+            let worst = LoopDelay { p50_ns: 2, p99_ns: 9, max_ns: 10 };
+            assert_eq!(all.worker.loop_delay, Some(worst));
+            assert_eq!((all.worker.uptime_ns, all.worker.sessions_seen), (Some(50), 7));
+            assert_eq!(all.cost.daemon_cpu_ratio, Some(0.03), "we are one");
+            assert_eq!(all.cost.worker_cpu_ratio, Some(1.0));
+            assert_eq!(all.threshold_ns, 7);
+            let idle: Vec<_> = all.ended.iter().map(|session| session.idle_ns).collect();
+            assert_eq!(idle, [2, 9], "the last to end first");
+        }
+        old.cost.worker_cpu_ratio = None;
+        assert_eq!(merge(vec![new, old]).cost.worker_cpu_ratio, None, "not known of each");
+    }
+
+    #[test]
     fn of_nobody_nothing_is_known() {
         let none = merge(vec![]);
         assert_eq!(none.worker.cpu_ratio, None);

@@ -3,6 +3,7 @@
 mod anatomy;
 mod cause;
 mod cost;
+mod delay;
 mod ended;
 mod entry;
 mod fold;

@@ -3,7 +3,12 @@
 
 use std::collections::VecDeque;
 
-use super::history::{History, SECONDS, Second};
+use super::{
+    delay::{Delays, Polls},
+    history::{History, SECONDS, Second},
+    look::Look,
+    snapshot::LoopDelay,
+};
 
 /// One second.
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
@@ -11,7 +16,7 @@ pub(super) const SECOND_NS: u64 = 1_000_000_000;
 const LEAST_FOR_GROWTH: usize = 30;
 
 /// What is read of the worker once a second.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// When, `CLOCK_MONOTONIC`.
     pub at_ns: u64,
@@ -19,6 +24,8 @@ pub struct Sample {
     pub process_cpu_ns: Option<u64>,
     /// Resident set.
     pub rss_bytes: Option<u64>,
+    /// All polls on loop threads so far, in the classes of `histogram::FINE`.
+    pub loop_polls: Vec<u64>,
 }
 
 /// The seconds that are over, and what is known of the one that goes on.
@@ -28,7 +35,9 @@ pub(super) struct Recorder {
     /// How many seconds are over, kept or not.
     over: u64,
     seconds: VecDeque<Second>,
-    before: Sample,
+    /// The last sample: when, and the CPU time then.
+    before: (u64, Option<u64>),
+    delays: Delays,
     /// The longest poll that has ended in the second that goes on.
     longest_ns: u64,
     /// Stalls that have begun in it.
@@ -39,11 +48,14 @@ pub(super) struct Recorder {
 impl Recorder {
     /// The first second begins with this sample.
     pub(super) fn new(first: Sample) -> Self {
+        let mut delays = Delays::default();
+        delays.keep(first.at_ns, first.loop_polls);
         Self {
             start_ns: first.at_ns,
             over: 0,
             seconds: VecDeque::with_capacity(SECONDS),
-            before: first,
+            before: (first.at_ns, first.process_cpu_ns),
+            delays,
             longest_ns: 0,
             stalls: 0,
             growth: None,
@@ -89,8 +101,8 @@ impl Recorder {
         if !self.is_due(now.at_ns) {
             return;
         }
-        let span_ns = now.at_ns.saturating_sub(self.before.at_ns);
-        let cpu = now.process_cpu_ns.zip(self.before.process_cpu_ns);
+        let span_ns = now.at_ns.saturating_sub(self.before.0);
+        let cpu = now.process_cpu_ns.zip(self.before.1);
         let cpu = cpu.filter(|_| span_ns > 0);
         let cpu_ratio = cpu.map(|(now, before)| now.saturating_sub(before) as f64 / span_ns as f64);
         let over = self.over_by(now.at_ns);
@@ -108,14 +120,29 @@ impl Recorder {
                 rss_bytes: now.rss_bytes,
             });
         }
-        (self.over, self.before, self.longest_ns) = (over, now, 0);
+        (self.over, self.before) = (over, (now.at_ns, now.process_cpu_ns));
+        self.longest_ns = 0;
+        self.delays.keep(now.at_ns, now.loop_polls);
         self.growth = growth(self.seconds.iter().map(|second| second.rss_bytes));
     }
 
-    /// The longest poll of the last minute and since.
-    pub(super) fn longest_ns(&self) -> u64 {
-        let closed = self.seconds.iter().map(|second| second.longest_poll_ns);
-        closed.max().unwrap_or(0).max(self.longest_ns)
+    /// How long the loops, of which there are so many, did not answer in the last minute. `open_ns` is how
+    /// long those polls have lasted that run now.
+    pub(super) fn loop_delay(
+        &self,
+        look: &Look,
+        open_ns: &[u64],
+        loops: usize,
+    ) -> Option<LoopDelay> {
+        let ended = self.seconds.iter().map(|second| second.longest_poll_ns);
+        let all = ended.chain(open_ns.iter().copied()).chain([self.longest_ns]);
+        self.delays.of(&Polls {
+            at_ns: look.at_ns,
+            ended: &look.loop_polls,
+            open_ns,
+            longest_ns: all.max().unwrap_or(0),
+            loops,
+        })
     }
 
     /// By how much the resident set grows in a minute.
@@ -148,6 +175,8 @@ fn growth(rss_bytes: impl Iterator<Item = Option<u64>>) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use openrtc_common::histogram::FINE_LEN;
+
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -158,6 +187,7 @@ mod tests {
             at_ns: (5000 + ms) * MS,
             process_cpu_ns: Some(cpu_ms * MS),
             rss_bytes: Some(1000 + ms),
+            ..Sample::default()
         }
     }
 
@@ -189,7 +219,11 @@ mod tests {
         recorder.close(at(3000, 0), 2700 * MS);
         assert_eq!(shown(&recorder)[1..], [(Some(0.0), 1700, 0), (Some(0.0), 2700, 0)]);
         recorder.polls_ended(2800 * MS);
-        assert_eq!(recorder.longest_ns(), 2800 * MS, "also in the second that goes on");
+        let mut loop_polls = vec![0; FINE_LEN];
+        loop_polls[FINE_LEN - 1] = 1;
+        let look = Look { at_ns: at(3001, 0).at_ns, loop_polls, ..Look::default() };
+        let delay = recorder.loop_delay(&look, &[1], 1).map(|delay| delay.max_ns);
+        assert_eq!(delay, Some(2800 * MS), "also in the second that goes on");
         recorder.close(at(4000, 0), 0);
         recorder.close(at(5000, 0), 0);
         assert_eq!(shown(&recorder)[3..], [(Some(0.0), 2800, 0), (Some(0.0), 0, 0)]);

@@ -145,7 +145,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     profiler.find_loops();
     profiler.find_sessions(now());
     // The origin: everything shown is since now.
-    profiler.picture(now, false);
+    profiler.first_picture(now);
     // All of this was read by the process's id: was it the same process, and the same program?
     profiler.whereabouts()?;
     profiler.measure_programs(start);

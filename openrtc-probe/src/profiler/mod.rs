@@ -13,7 +13,7 @@ mod python;
 mod survey;
 mod vars;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Result;
 use openrtc_common::{
@@ -137,6 +137,11 @@ impl Profiler {
         self.ledger.set_threshold(threshold_ns);
     }
 
+    /// Pictures show more of the session of this id from now on, or of none.
+    pub fn focus(&mut self, session_id: Option<Arc<str>>) {
+        self.ledger.focus(session_id);
+    }
+
     /// What the programs have cost, by the kernel's own statistics.
     pub fn costs(&self) -> Result<Vec<ProgramCost>> {
         self.kernel.costs()
@@ -201,18 +206,34 @@ impl Profiler {
             at_ns,
             process_cpu_ns: self.worker.cpu_ns().ok(),
             rss_bytes: self.worker.rss_bytes().ok(),
+            loop_polls: self.kernel.loop_polls(),
         });
-        self.ledger.note(0, threads, sample);
+        self.ledger.note(self.kernel.take_longest_poll(), threads, sample);
     }
 
     /// The picture now.
     pub fn picture(&mut self, now: impl Fn() -> Now, is_final: bool) -> Snapshot {
         self.reap(now());
-        let look = self.look(now);
+        let mut look = self.look(now);
+        self.ledger.note(self.kernel.take_longest_poll(), &look.threads, None);
+        let in_focus = self.ledger.focus_slots(&look.sessions).into_iter();
+        look.focus = in_focus.filter_map(|slot| self.kernel.histograms(slot)).collect();
         for (_, session) in &look.sessions {
             self.name_type(&session.tag);
         }
         self.ledger.picture(&look, is_final)
+    }
+
+    /// The first picture, which all figures are to.
+    fn first_picture(&mut self, now: impl Fn() -> Now) {
+        self.picture(now, false);
+        for (slot, session) in self.kernel.sessions() {
+            if slot == UNTAGGED || session.polls == 0 {
+                continue;
+            }
+            let Some(lengths) = self.kernel.histograms(slot) else { continue };
+            self.ledger.take(Fact::LengthsBefore(session.tag.key(), Box::new(lengths)));
+        }
     }
 
     /// Reads all counters, so that no span that was long open is missed or counted twice.
@@ -241,6 +262,7 @@ impl Profiler {
             rss_bytes: self.worker.rss_bytes().ok(),
             share_bytes: if self.target.is_job { self.worker.pss_bytes() } else { None },
             thread_count: self.worker.thread_count().unwrap_or(0),
+            loop_polls: self.kernel.loop_polls(),
             losses: self.kernel.losses(),
             expense: self.expense(),
             ..look
@@ -299,7 +321,8 @@ impl Profiler {
             self.settings.forgotten += 1;
             self.kernel.set(&self.settings);
         }
-        for session in self.reaper.sessions(&mut self.kernel, now.monotonic_ns) {
+        for (session, lengths) in self.reaper.sessions(&mut self.kernel, now.monotonic_ns) {
+            self.ledger.take(Fact::LengthsGone(session.tag.key(), Box::new(lengths)));
             self.ledger.take(Fact::SessionGone(Box::new(session)));
         }
     }

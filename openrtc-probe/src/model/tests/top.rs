@@ -1,6 +1,9 @@
 //! What the top view needs besides.
 
-use openrtc_common::session::UNTAGGED;
+use openrtc_common::{
+    histogram::{FINE, FINE_LEN, SessionHistograms},
+    session::UNTAGGED,
+};
 
 use super::*;
 
@@ -165,4 +168,58 @@ fn a_stall_stays_one_when_the_threshold_is_raised_over_it() {
     let session = session::Session { stalls: 1, ..counters("AJ_1", 1, 0) };
     let next = ledger.picture(&look(2_400_000, vec![], vec![(1, session)]), false);
     assert_eq!(next.sessions[0].usage.stalls, 2);
+}
+
+#[test]
+fn a_close_look_adds_up_what_all_slots_of_the_session_counted() {
+    let lengths = |polls: u64, off_cpu: u64| {
+        let mut lengths = SessionHistograms::default();
+        (lengths.polls[4], lengths.off_cpu[9]) = (polls, off_cpu);
+        lengths
+    };
+    let mut ledger = ledger();
+    let slots = || vec![(1, counters("AJ_1", 500, 10)), (9, counters("AJ_1", 70, 20))];
+    let mut at = look(100, vec![], slots());
+    assert!(
+        ledger.focus_slots(&at.sessions).is_empty() && ledger.picture(&at, false).focus.is_none()
+    );
+    ledger.focus(Some("AJ_1".into()));
+    assert_eq!(ledger.focus_slots(&at.sessions), [1, 9]);
+    at.focus = vec![lengths(5, 0), lengths(7, 2)];
+    let counted =
+        |picture: Snapshot| picture.focus.map(|focus| (focus.polls.count(), focus.off_cpu.count()));
+    assert_eq!(counted(ledger.picture(&at, false)), Some((12, 2)));
+    // One slot is freed while the tag lives on in the other; some were there before the first look.
+    let key = tag("AJ_1").key();
+    ledger.take(Fact::LengthsGone(key, Box::new(lengths(5, 0))));
+    ledger.take(Fact::SessionGone(Box::new(counters("AJ_1", 500, 10))));
+    ledger.take(Fact::LengthsBefore(key, Box::new(lengths(3, 1))));
+    let mut at = look(200, vec![], slots().split_off(1));
+    assert_eq!(ledger.focus_slots(&at.sessions), [9]);
+    at.focus = vec![lengths(8, 2)];
+    assert_eq!(counted(ledger.picture(&at, false)), Some((10, 1)));
+    ledger.focus(Some("AJ_2".into()));
+    assert!(
+        ledger.focus_slots(&at.sessions).is_empty() && ledger.picture(&at, false).focus.is_none()
+    );
+}
+
+#[test]
+fn the_loop_s_delay_is_that_of_its_polls() {
+    let mut ledger = ledger();
+    let at = |us: u64, polls: u64, open: Option<u64>| {
+        let mut loop_polls = vec![0; FINE_LEN];
+        loop_polls[FINE.class(10_000 * US) as usize] = polls;
+        let poll = open.map(|since_us| (1, since_us));
+        Look { loop_polls, ..look(us, vec![loop_thread(us, 0, poll)], vec![]) }
+    };
+    let mut ledger_of_loop = Ledger::new(About::default(), THRESHOLD_NS, 0);
+    assert_eq!(ledger_of_loop.picture(&at(0, 0, None), false).worker.loop_delay, None);
+    ledger_of_loop.note(10_000 * US, &[], None);
+    let half = ledger_of_loop.picture(&at(S, 90, None), false).worker.loop_delay.unwrap();
+    assert_eq!((half.p50_ns / US / 1000, half.max_ns), (4, 10_000 * US), "90 % of the time");
+    let open = ledger_of_loop.picture(&at(2 * S, 90, Some(S)), false).worker.loop_delay.unwrap();
+    assert_eq!(open.max_ns, S * US, "so long it has run");
+    assert!(open.p99_ns > 900 * 1000 * US, "{open:?}");
+    assert_eq!(ledger.picture(&look(S, vec![], vec![]), false).worker.loop_delay, None);
 }

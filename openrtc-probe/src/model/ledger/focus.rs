@@ -1,0 +1,90 @@
+//! The session that is looked at more closely.
+
+use std::{array::from_fn, sync::Arc};
+
+use openrtc_common::{
+    histogram::{COARSE, SessionHistograms},
+    session::Session,
+    tag::TagKey,
+};
+
+use super::Ledger;
+use crate::model::{
+    entry::{TypeNames, id_of},
+    histogram::Histogram,
+    look::Look,
+    snapshot::Focus,
+};
+
+/// Which one that is.
+#[derive(Clone, Debug)]
+pub(super) struct Focused {
+    session_id: Arc<str>,
+    /// Its tag, once it was met.
+    key: Option<TagKey>,
+}
+
+impl Ledger {
+    /// Looks more closely at the session of this id, or at none.
+    pub fn focus(&mut self, session_id: Option<Arc<str>>) {
+        self.focus = session_id.map(|session_id| Focused { session_id, key: None });
+    }
+
+    /// The slots of the session in focus, of all that are in use: their histograms are wanted.
+    pub fn focus_slots(&mut self, sessions: &[(u32, Session)]) -> Vec<u32> {
+        let Some(focused) = &mut self.focus else { return Vec::new() };
+        let mut slots = sessions.iter().filter(|(_, session)| session.tag.chars > 0);
+        if focused.key.is_none() {
+            focused.key = find(&focused.session_id, slots.clone().map(|(_, it)| it), &self.types);
+        }
+        let Some(key) = focused.key else { return Vec::new() };
+        let Some(tag) = slots.find(|(_, it)| it.tag.key() == key).map(|(_, it)| it.tag) else {
+            return Vec::new();
+        };
+        let its = sessions.iter().filter(|(_, session)| session.tag == tag);
+        its.map(|(slot, _)| *slot).collect()
+    }
+
+    /// What a close look shows.
+    pub(super) fn focus_of(&self, look: &Look) -> Option<Focus> {
+        let focused = self.focus.as_ref()?;
+        let entry = self.sessions.get(&focused.key?)?;
+        let shift = entry.lengths.as_deref().copied().unwrap_or_default();
+        let sum = look.focus.iter().fold(shift, |sum, slot| plus(&sum, slot));
+        Some(Focus {
+            pid: self.about.pid,
+            session_id: Arc::clone(&focused.session_id),
+            polls: Histogram::of(COARSE, &sum.polls),
+            off_cpu: Histogram::of(COARSE, &sum.off_cpu),
+        })
+    }
+}
+
+fn find<'a>(
+    id: &str,
+    mut sessions: impl Iterator<Item = &'a Session>,
+    types: &TypeNames,
+) -> Option<TagKey> {
+    sessions.find(|session| id_of(&session.tag, types).0 == id).map(|session| session.tag.key())
+}
+
+/// Two sessions' counts, or what is to be added to a session's.
+pub(super) fn plus(one: &SessionHistograms, other: &SessionHistograms) -> SessionHistograms {
+    combine(one, other, u64::wrapping_add)
+}
+
+/// What is left of the counts without the others; added to more, only the sum has to be right.
+pub(super) fn minus(one: &SessionHistograms, other: &SessionHistograms) -> SessionHistograms {
+    combine(one, other, u64::wrapping_sub)
+}
+
+fn combine(
+    one: &SessionHistograms,
+    other: &SessionHistograms,
+    with: impl Fn(u64, u64) -> u64,
+) -> SessionHistograms {
+    SessionHistograms {
+        polls: from_fn(|class| with(one.polls[class], other.polls[class])),
+        off_cpu: from_fn(|class| with(one.off_cpu[class], other.off_cpu[class])),
+    }
+}
