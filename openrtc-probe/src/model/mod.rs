@@ -18,6 +18,7 @@ mod snapshot;
 mod stalls;
 mod syscalls;
 mod usage;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -38,3 +39,6 @@ pub use snapshot::{
 };
 pub use stalls::{Known, StallIds, Stalls, Wanted};
 pub use syscalls::{Subject, class_of};
+pub use verdict::{
+    Blame, Culprit, Finding, Fleet, Load, Times, Unknown, Verdict, Wedged, loop_load, verdict,
+};

@@ -1,9 +1,14 @@
 //! What stands above and below the tables, as facts that wrap at any width.
 
-use crate::model::{Snapshot, Status, Worker};
+mod facts;
+
+use crate::model::{Snapshot, Worker};
 use crate::view::harmless::{cut, harmless, width};
+use crate::view::header::facts::Fact;
+use crate::view::last_minute;
 use crate::view::order::Order;
-use crate::view::units::{Number, UNKNOWN, clock, megabytes, percent, seconds, with_unit};
+use crate::view::units::{Number, percent, seconds, with_unit};
+use crate::view::verdict::words;
 
 /// Shown while the tag variable is not found.
 const TAG_NOT_FOUND: &str =
@@ -26,102 +31,127 @@ pub fn tag_notice(worker: &Worker) -> Option<String> {
 
 /// Workers that have a line of their own.
 const LISTED: usize = 4;
+/// A line shorter than this holds a part of a verdict only, and no two charts.
+pub const NARROW: usize = 60;
 
-/// The worker: who it is and what it does, each on lines of its own. Of several what they do together,
-/// then a line for each, the busiest first. On at most `most` lines.
-pub fn worker(snapshot: &Snapshot, columns: usize, most: usize) -> Vec<String> {
+/// How a line asks to be seen. It says nothing that its words do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As all text.
+    Normal,
+    /// What is to be read first.
+    Strong,
+    /// Something is wrong.
+    Alarm,
+    /// What can be read last.
+    Dim,
+}
+
+/// A line of text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What it says.
+    pub text: String,
+    /// How.
+    pub tone: Tone,
+}
+
+/// Lines of one tone.
+pub fn in_tone(lines: Vec<String>, tone: Tone) -> impl Iterator<Item = Line> {
+    lines.into_iter().map(move |text| Line { text, tone })
+}
+
+/// What stands above the table on a screen of this size: a quarter of it.
+pub fn of_screen(snapshot: &Snapshot, columns: usize, lines: usize) -> Vec<Line> {
+    let charts = last_minute::lines(snapshot, columns, last_minute::share(columns, lines));
+    let left = (lines / 4).saturating_sub(charts.len()).max(1);
+    let mut header = worker(snapshot, columns, left);
+    header.extend(charts);
+    header
+}
+
+/// Lines of facts on a screen, besides the first.
+const FACTS: usize = 2;
+/// Before the verdict where a line has no style.
+const VERDICT: &str = "verdict: ";
+
+/// The worker: who it is, the verdict, and what it does, on at most `most` lines. Of several what they do
+/// together, then a line for each, the busiest first. Where there are few lines the least needed facts
+/// are left out, and of the verdict what is behind its second line, or its third where they are narrow.
+pub fn worker(snapshot: &Snapshot, columns: usize, most: usize) -> Vec<Line> {
+    let (first, then) = facts(snapshot);
+    let mut lines: Vec<Line> =
+        in_tone(facts::lines(&first, columns, most.min(1)), Tone::Normal).collect();
+    let most_said = if columns < NARROW { 3 } else { 2 };
+    lines.extend(verdict_lines(snapshot, columns, most_said.min(most - lines.len())));
+    let left = most - lines.len();
+    lines.extend(in_tone(facts::lines(&then, columns, left.min(FACTS)), Tone::Normal));
     if let Some(workers) = &snapshot.fleet {
-        return fleet(snapshot, workers, columns, most);
+        let left = most - lines.len();
+        lines.extend(in_tone(each(workers, columns, left), Tone::Normal));
     }
-    let mut lines = wrap(&identity(snapshot), columns);
-    lines.append(&mut wrap(&activity(snapshot), columns));
-    lines.truncate(most);
     lines
 }
 
-fn fleet(all: &Snapshot, workers: &[Snapshot], columns: usize, most: usize) -> Vec<String> {
-    let count = format!("workers {}", workers.len());
-    let mut facts = vec![count, format!("attached {}", clock(all.elapsed_ns))];
-    // What they share is in the resident set of each of them: a sum would be wrong.
-    facts.splice(1..1, activity(all).into_iter().filter(|fact| !fact.starts_with("rss ")));
-    let mut lines = wrap(&facts, columns);
+/// The same in full, as plain text.
+pub fn in_full(snapshot: &Snapshot, columns: usize) -> Vec<String> {
+    let (first, then) = facts(snapshot);
+    let mut lines = facts::lines(&first, columns, usize::MAX);
+    let sentence = format!("{VERDICT}{}", words(snapshot).sentence());
+    lines.extend(wrap_words(&sentence, columns));
+    lines.extend(facts::lines(&then, columns, usize::MAX));
+    let each = snapshot.fleet.as_ref().map(|workers| each(workers, columns, usize::MAX));
+    lines.extend(each.unwrap_or_default());
+    lines
+}
+
+/// What stands above the verdict, and below it.
+fn facts(snapshot: &Snapshot) -> (Vec<Fact>, Vec<Fact>) {
+    let does = facts::activity(snapshot);
+    match &snapshot.fleet {
+        None => (facts::identity(snapshot), does),
+        Some(workers) => {
+            let mut together = facts::together(snapshot, workers.len());
+            together.extend(does);
+            (together, vec![])
+        }
+    }
+}
+
+/// The verdict on at most `most` lines.
+pub fn verdict_lines(snapshot: &Snapshot, columns: usize, most: usize) -> Vec<Line> {
+    let words = words(snapshot);
+    let mut lines = wrap_words(&words.sentence(), columns);
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = cut(&format!("{last}…"), columns).into_owned();
+        }
+    }
+    let tone = if words.is_trouble { Tone::Alarm } else { Tone::Strong };
+    in_tone(lines, tone).collect()
+}
+
+fn each(workers: &[Snapshot], columns: usize, left: usize) -> Vec<String> {
     let mut busiest: Vec<&Snapshot> = workers.iter().collect();
     busiest.sort_by(|a, b| {
         let cpu = |one: &Snapshot| one.worker.cpu_ratio.unwrap_or(0.0);
         cpu(b).total_cmp(&cpu(a)).then(a.worker.pid.cmp(&b.worker.pid))
     });
     // The words for those that are left over take a line too.
-    let room = most.saturating_sub(lines.len()).min(LISTED + 1);
+    let room = left.min(LISTED + 1);
     let listed = if busiest.len() <= room { busiest.len() } else { room.saturating_sub(1) };
-    for one in busiest.iter().take(listed) {
-        lines.extend(wrap(&in_one_line(one), columns).into_iter().next());
-    }
-    if busiest.len() > listed {
+    let line = |one: &&Snapshot| facts::lines(&facts::in_one_line(one), columns, 1);
+    let mut lines: Vec<_> = busiest.iter().take(listed).flat_map(line).collect();
+    if busiest.len() > listed && listed > 0 {
         lines.push(cut(&format!("and {} more workers", busiest.len() - listed), columns).into());
     }
-    lines.truncate(most);
     lines
-}
-
-fn in_one_line(one: &Snapshot) -> Vec<String> {
-    let [pid, who @ ..] = identity(one);
-    let mut facts = vec![pid];
-    if !one.worker.tag_found {
-        facts.push("no session variable yet".into());
-    }
-    facts.extend(activity(one));
-    facts.extend(who);
-    facts
 }
 
 /// What else is to be said.
 pub fn notes(snapshot: &Snapshot, columns: usize) -> Vec<String> {
     snapshot.notes.iter().flat_map(|note| wrap_words(&harmless(note), columns)).collect()
-}
-
-fn identity(snapshot: &Snapshot) -> [String; 5] {
-    let worker = &snapshot.worker;
-    [
-        format!("pid {}", worker.pid),
-        format!("python {}", known(&worker.python)),
-        format!("loop {}", known(&worker.event_loop)),
-        format!("threads {}", worker.threads),
-        format!("attached {}", clock(snapshot.elapsed_ns)),
-    ]
-}
-
-fn activity(snapshot: &Snapshot) -> [String; 5] {
-    let worker = &snapshot.worker;
-    let cpu = worker.cpu_ratio.map(|ratio| Number::new(percent(ratio), 1));
-    let rss = worker.rss_bytes.map(|bytes| Number::new(megabytes(bytes), 0));
-    let polls = worker.polls_per_s.map(|polls| Number::new(polls, 0));
-    [
-        format!("cpu {}", with_unit(cpu, "%")),
-        format!("rss {}", with_unit(rss, "MB")),
-        format!("polls/s {}", polls.map_or(UNKNOWN.into(), Number::full)),
-        session_count(snapshot),
-        stall_count(snapshot),
-    ]
-}
-
-/// Live sessions. The slow ones among them may be further down in the list than it is shown.
-fn session_count(snapshot: &Snapshot) -> String {
-    let count = |is: fn(Status) -> bool| snapshot.sessions.iter().filter(|s| is(s.status)).count();
-    let live = count(|status| status != Status::Ended);
-    match count(|status| status == Status::Slow) {
-        0 => format!("sessions {live}"),
-        slow => format!("sessions {live} ({slow} slow)"),
-    }
-}
-
-/// Stalls since attach: their ids count up from 1, and the newest is always in the snapshot, while a
-/// sum over sessions would forget those that ended.
-fn stall_count(snapshot: &Snapshot) -> String {
-    let total = snapshot.worker.stalls;
-    match snapshot.stalls.iter().filter(|stall| stall.ongoing).count() {
-        0 => format!("stalls {total}"),
-        ongoing => format!("stalls {total} ({ongoing} now)"),
-    }
 }
 
 /// The check line: how much of the process's CPU time is in the table.
@@ -149,7 +179,7 @@ pub fn losses(snapshot: &Snapshot) -> String {
 
 /// What the table shows of the sessions.
 pub fn selection(snapshot: &Snapshot, order: &Order, shown: usize) -> Vec<String> {
-    let total = snapshot.sessions.len();
+    let total = Order { show_ended: order.show_ended, ..Order::default() }.count_rows(snapshot);
     let arrow = if order.is_descending() { '↓' } else { '↑' };
     let mut facts = vec![
         if shown == total {
@@ -163,6 +193,9 @@ pub fn selection(snapshot: &Snapshot, order: &Order, shown: usize) -> Vec<String
     for (name, filter) in [("agent", &order.agent), ("tenant", &order.tenant)] {
         facts.extend(filter.as_deref().map(|filter| format!("{name} {}", harmless(filter))));
     }
+    if !order.filter.is_empty() {
+        facts.push(format!("filter {}", harmless(&order.filter)));
+    }
     facts
 }
 
@@ -172,7 +205,7 @@ pub fn why_empty(snapshot: &Snapshot, order: &Order, columns: usize) -> Vec<Stri
     let status = order.status.name();
     if !snapshot.worker.tag_found {
         vec![]
-    } else if snapshot.sessions.is_empty() {
+    } else if snapshot.sessions.is_empty() && snapshot.ended.is_empty() {
         wrap_words("no session seen yet", columns)
     } else if order.status.is_visible_from_outside() {
         wrap_words("no session matches the filter", columns)
@@ -182,19 +215,28 @@ pub fn why_empty(snapshot: &Snapshot, order: &Order, columns: usize) -> Vec<Stri
     }
 }
 
-/// A text that is untrusted, and may not be known.
-pub fn known(text: &str) -> String {
-    if text.is_empty() { UNKNOWN.into() } else { harmless(text).into_owned() }
-}
-
 /// Facts on lines of at most `columns` columns, two spaces between.
 pub fn wrap(facts: &[String], columns: usize) -> Vec<String> {
     join(facts.iter().map(String::as_str), columns, "  ")
 }
 
-/// A sentence on lines of at most `columns` columns.
+/// What stays with the number before it.
+const UNITS: &[&str] = &["%", "ms", "s", "min", "h", "MB", "MB/min"];
+
+/// A sentence on lines of at most `columns` columns; a number and its unit stay together.
 pub fn wrap_words(sentence: &str, columns: usize) -> Vec<String> {
-    join(sentence.split(' '), columns, " ")
+    let mut parts: Vec<String> = Vec::new();
+    for word in sentence.split(' ') {
+        let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', ')', '…']));
+        match parts.last_mut() {
+            Some(number) if is_unit && number.ends_with(|c: char| c.is_ascii_digit()) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            _ => parts.push(word.to_owned()),
+        }
+    }
+    join(parts.iter().map(String::as_str), columns, " ")
 }
 
 fn join<'a>(items: impl Iterator<Item = &'a str>, columns: usize, between: &str) -> Vec<String> {
@@ -214,20 +256,47 @@ fn join<'a>(items: impl Iterator<Item = &'a str>, columns: usize, between: &str)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Health, Session, Stall};
+    use crate::model::{Health, Session};
     use crate::view::order::StatusFilter;
+    use crate::view::samples;
+
+    fn texts(lines: Vec<Line>) -> Vec<String> {
+        lines.into_iter().map(|line| line.text).collect()
+    }
 
     #[test]
     fn nothing_known_is_not_zero() {
         assert_eq!(
-            worker(&Snapshot::default(), 80, 9),
+            texts(worker(&Snapshot::default(), 80, 9)),
             [
-                "pid 0  python –  loop –  threads 0  attached 0:00:00",
-                "cpu –  rss –  polls/s –  sessions 0  stalls 0",
+                "pid 0  python –  loop –  threads 0  attached 0:00:00  up –",
+                "no verdict: no event loop seen yet",
+                "cpu –  rss –  polls/s –  sessions 0  stalls 0  load –  delay –  runq –  cost –",
+                "untagged –",
             ]
         );
         assert_eq!(check(&Snapshot::default()), "accounted – of 0.0 s CPU");
         assert_eq!(losses(&Snapshot::default()), "lost: nothing");
+    }
+
+    #[test]
+    fn few_lines_have_the_most_needed() {
+        for (columns, most) in [(80, 6), (40, 5), (40, 3), (20, 2), (80, 1), (80, 0), (0, 4)] {
+            let lines = worker(&samples::three(), columns, most);
+            assert!(lines.len() <= most, "{columns}x{most}: {lines:#?}");
+        }
+        let lines = worker(&samples::three(), 40, 5);
+        assert_eq!(lines[1].tone, Tone::Alarm);
+        assert_eq!(
+            texts(lines),
+            [
+                "pid 4242  loop uvloop  attached 0:00:41",
+                "AJ_7Zp0aLmW4dRt blocks the loop:",
+                "sleep(clock_nanosleep) at booking.py:42",
+                "in fetch_slots (3 stalls/min, worst…",
+                "sessions 2 (1 slow)  stalls 4 (1 now)",
+            ]
+        );
     }
 
     #[test]
@@ -250,17 +319,6 @@ mod tests {
     }
 
     #[test]
-    fn live_sessions_are_counted_and_slow_ones_among_them() {
-        let with = |statuses: &[Status]| {
-            let session = |status: &Status| Session { status: *status, ..Session::default() };
-            let sessions = statuses.iter().map(session).collect();
-            session_count(&Snapshot { sessions, ..Snapshot::default() })
-        };
-        assert_eq!(with(&[Status::Active, Status::Ended, Status::Active]), "sessions 2");
-        assert_eq!(with(&[Status::Active, Status::Slow]), "sessions 2 (1 slow)");
-    }
-
-    #[test]
     fn check_line_and_losses() {
         let mut snapshot = Snapshot::default();
         snapshot.worker.accounted_ratio = Some(0.998);
@@ -274,17 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn stalls_are_counted_also_where_only_the_last_are_kept() {
-        let stall = |stall_id, ongoing| Stall { stall_id, ongoing, ..Stall::default() };
-        let mut snapshot =
-            Snapshot { stalls: vec![stall(7, false), stall(4, false)], ..Snapshot::default() };
-        snapshot.worker.stalls = 9;
-        assert_eq!(stall_count(&snapshot), "stalls 9");
-        snapshot.stalls.push(stall(2, true));
-        assert_eq!(stall_count(&snapshot), "stalls 9 (1 now)");
-    }
-
-    #[test]
     fn what_is_selected_and_why_nothing_is() {
         let mut snapshot = Snapshot { sessions: vec![Session::default()], ..Snapshot::default() };
         snapshot.worker.tag_found = true;
@@ -295,6 +342,8 @@ mod tests {
         );
         let why = |snapshot: &Snapshot, order| why_empty(snapshot, order, 80).concat();
         assert_eq!(why(&snapshot, &order), "no session matches the filter");
+        let order = Order { filter: "b\u{1b}".into(), show_ended: false, ..Order::default() };
+        assert!(selection(&snapshot, &order, 0).contains(&"filter b\\u{1b}".into()));
         let order = Order { status: StatusFilter::Errored, ..Order::default() };
         assert!(why(&snapshot, &order).contains("errored"));
         snapshot.sessions.clear();
@@ -309,5 +358,6 @@ mod tests {
         assert_eq!(wrap(&facts, 14), ["one two  three", "sixteen lette…"]);
         assert_eq!(wrap(&facts, 13), ["one two", "three", "sixteen lett…"]);
         assert_eq!(wrap_words("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(wrap_words("p99 is 0.1 ms, or s", 10), ["p99 is", "0.1 ms, or", "s"]);
     }
 }

@@ -18,6 +18,7 @@ use crate::model::{IdType, Session, Snapshot, Untagged, Usage, Worker};
 use crate::view::harmless::is_harmful;
 use crate::view::order::Order;
 use crate::view::units::{megabytes, millis, percent, rfc3339, seconds, thousandths};
+use crate::view::verdict::{Words, words};
 
 /// What one session takes, about; saves growing the buffer.
 const SESSION_BYTES: usize = 512;
@@ -37,6 +38,7 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
             sessions: &sessions,
             health: Health { lost: &snapshot.health.lost, mended: &snapshot.health.mended },
             r#final: snapshot.is_final.then_some(true),
+            verdict: VerdictObject::of(words(snapshot)),
         },
         1024 + sessions.len() * SESSION_BYTES,
     )
@@ -55,6 +57,20 @@ struct SnapshotLine<'a> {
     health: Health<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#final: Option<bool>,
+    verdict: VerdictObject,
+}
+
+#[derive(Serialize)]
+struct VerdictObject {
+    kind: &'static str,
+    text: String,
+    evidence: String,
+}
+
+impl VerdictObject {
+    fn of(words: Words) -> Self {
+        Self { kind: words.kind, text: words.headline, evidence: words.evidence }
+    }
 }
 
 #[derive(Serialize)]
@@ -424,8 +440,11 @@ mod tests {
                 "untagged:object",
                 "sessions:array",
                 "health:object",
+                "verdict:object",
             ];
             assert_schema(&text, "{", &value, &top);
+            let verdict = ["kind:string", "text:string", "evidence:string"];
+            assert_schema(&text, "\"verdict\":{", &value["verdict"], &verdict);
             assert_schema(&text, "\"worker\":{", &value["worker"], WORKER);
             assert_schema(&text, "\"untagged\":{", &value["untagged"], NUMBERS);
             let session = [SESSION_HEAD, NUMBERS, SESSION_TAIL].concat();
@@ -539,7 +558,6 @@ mod tests {
     fn only_the_last_one_is_final() {
         let last = Snapshot { is_final: true, ..full() };
         assert_eq!(render(&last)["final"], true);
-        assert!(snapshot(&last, &Order::default()).ends_with(",\"final\":true}"));
         assert!(render(&full()).get("final").is_none());
     }
 

@@ -107,7 +107,7 @@ fn word(key: &str, value: Option<&str>) -> String {
 }
 
 /// What stands for something else than a session of that name.
-fn is_reserved(id: &str) -> bool {
+pub fn is_reserved(id: &str) -> bool {
     id == UNTAGGED || id.starts_with('<')
 }
 

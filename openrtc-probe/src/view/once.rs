@@ -19,7 +19,7 @@ const PIPE_WIDTH: usize = 120;
 pub fn render(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> String {
     let facts_width = columns.unwrap_or(PIPE_WIDTH);
     let sessions = order.rows(snapshot);
-    let mut lines = header::worker(snapshot, facts_width, usize::MAX);
+    let mut lines = header::in_full(snapshot, facts_width);
     lines.extend(header::notes(snapshot, facts_width));
     if let Some(notice) = header::tag_notice(&snapshot.worker) {
         lines.extend(header::wrap_words(&notice, facts_width));

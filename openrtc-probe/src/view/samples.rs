@@ -1,9 +1,13 @@
 //! Snapshots to draw in tests.
 
+mod states;
+
 use crate::model::{
-    Anatomy, Capture, Causes, Class, Frame, Health, IdType, Late, Session, Snapshot, Stack, Stall,
-    Status, Untagged, Usage, Worker, merge,
+    Anatomy, Capture, Causes, Class, Cost, CpuHistory, Frame, Health, History, IdType, Late,
+    LoopDelay, Repeats, Second, Session, Snapshot, Stack, Stall, Status, Untagged, Usage, Worker,
+    merge,
 };
+pub use states::{ended, five_hundred, hot, memory, overloaded, starved, twelve, wedged};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -28,11 +32,42 @@ pub fn empty() -> Snapshot {
             tag_found: true,
             loop_overhead_cpu_ratio: Some(0.003),
             other_threads_cpu_ratio: Some(0.0),
+            polls: 820,
+            polls_per_s: Some(20.0),
+            uptime_ns: Some(18_727 * S),
+            poll_cpu_ratio: Some(0.0),
+            loop_run_queue_ratio: Some(0.001),
+            loop_delay: Some(LoopDelay { p50_ns: 0, p99_ns: MS / 10, max_ns: 3 * MS }),
+            rss_growth_bytes: Some(-12_345),
             ..Worker::default()
         },
         untagged: Untagged { cpu_ratio: Some(0.0), ..Untagged::default() },
+        threshold_ns: 50 * MS,
+        history: history(41, |_| Second {
+            cpu_ratio: Some(0.003),
+            longest_poll_ns: 300_000,
+            rss_bytes: Some(432_345_678),
+            ..Second::default()
+        }),
+        cost: Cost {
+            daemon_cpu_ratio: Some(0.006),
+            daemon_rss_bytes: Some(21 << 20),
+            worker_cpu_ratio: Some(0.0),
+        },
         ..Snapshot::default()
     }
+}
+
+/// So many seconds, each as `of` says.
+fn history(seconds: u64, of: impl Fn(u64) -> Second) -> History {
+    History { seconds: (0..seconds).map(of).collect() }
+}
+
+/// A minute of a session that uses so much of a core, more or less.
+fn cpu_history(ratio: f64) -> CpuHistory {
+    let mut history = CpuHistory::default();
+    (0..60).for_each(|second| history.push(ratio * f64::from(second % 7 + 7) / 10.0));
+    history
 }
 
 /// Three sessions: a hot one, one that blocks right now, one that just ended.
@@ -72,8 +107,27 @@ pub fn three() -> Snapshot {
             ..session("AJ_9", "booking", None)
         },
     ];
+    for (session, ratio) in it.sessions.iter_mut().zip([0.9, 0.02]) {
+        session.cpu_history = cpu_history(ratio);
+        session.polls_per_s = Some(ratio * 1000.0);
+    }
+    it.sessions[1].stalls_last_minute = 3;
     it.stalls = stalls();
-    it.worker.stalls = 3;
+    it.worker.stalls = 4;
+    it.worker.sessions_seen = 14;
+    it.worker.poll_cpu_ratio = Some(0.909);
+    it.worker.loop_run_queue_ratio = Some(0.012);
+    it.worker.loop_delay = Some(LoopDelay { p50_ns: 0, p99_ns: 71 * MS, max_ns: 126 * MS });
+    it.cost.worker_cpu_ratio = Some(0.012);
+    it.history = history(41, |second| {
+        let stalls = u32::from(matches!(second, 14 | 29 | 40));
+        Second {
+            cpu_ratio: Some(0.9 + 0.02 * (second % 5) as f64),
+            longest_poll_ns: if stalls > 0 { 126 * MS } else { (3 + second % 9) * MS },
+            stalls,
+            rss_bytes: Some(432_345_678),
+        }
+    });
     it
 }
 
@@ -126,6 +180,12 @@ fn stalls() -> Vec<Stall> {
             stolen_ns: Some(0),
             ..anatomy(2_300_000, 122_600_000, 1_200_000)
         },
+        repeats: Repeats {
+            count: 2,
+            total_ns: 210 * MS,
+            first_unix_ns: AT - i128::from(27 * S),
+            last_unix_ns: AT - i128::from(12 * S),
+        },
         ..Stall::default()
     };
     let ongoing = Stall {
@@ -137,6 +197,7 @@ fn stalls() -> Vec<Stall> {
         off_cpu_ns: 70 * MS,
         run_queue_ns: 0,
         anatomy: anatomy(MS, 70 * MS, 0),
+        repeats: Repeats::default(),
         ..ended.clone()
     };
     let first = Stall {
@@ -146,6 +207,7 @@ fn stalls() -> Vec<Stall> {
         tenant: None,
         is_lower_bound: true,
         anatomy: Anatomy::default(),
+        repeats: Repeats::default(),
         started_at_unix_ns: AT - i128::from(41 * S),
         ..ended.clone()
     };
@@ -224,7 +286,12 @@ pub fn tag_not_found() -> Snapshot {
     it.worker.loop_overhead_cpu_ratio = None;
     it.worker.other_threads_cpu_ratio = None;
     it.worker.accounted_ratio = None;
+    it.worker.poll_cpu_ratio = None;
+    it.worker.loop_run_queue_ratio = None;
+    it.worker.loop_delay = None;
+    it.worker.rss_growth_bytes = None;
     it.untagged.cpu_ratio = None;
+    it.history = History::default();
     it
 }
 
@@ -235,6 +302,8 @@ pub fn many(count: usize) -> Snapshot {
         cpu_ratio: Some(1.0 / (i + 1) as f64),
         duration_ns: i as u64 * S,
         usage: usage(i as u64, i as u64 * 2, 3, 10_000 + i as u64, 4, 0),
+        polls_per_s: Some(50.0),
+        cpu_history: cpu_history(1.0 / (i + 1) as f64),
         ..session(&format!("AJ_{i:012}"), "booking", Some("t1"))
     };
     it.sessions = (0..count).map(one).collect();

@@ -177,6 +177,19 @@ pub fn span(ns: u64) -> String {
     format!("{:.decimals$} {name}", (value * scale).round() / scale)
 }
 
+/// A length of time in a sentence: `0.3 ms`, `126 ms`, `2.3 s`, `41 s`, `41 min`, `5.2 h`.
+pub fn spoken(ns: u64) -> String {
+    let s = seconds(ns);
+    let (value, decimals, unit) = match ns / NS_PER_S {
+        0 => (millis(ns), usize::from(ns < 10 * NS_PER_MS), "ms"),
+        1..10 => (s, 1, "s"),
+        10..120 => (s, 0, "s"),
+        120..7200 => (s / 60.0, 0, "min"),
+        _ => (s / 3600.0, 1, "h"),
+    };
+    format!("{} {unit}", Number::new(value, decimals).full())
+}
+
 /// A stall's times in whole milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SplitMs {
@@ -308,6 +321,21 @@ mod tests {
             let parts = [ns / 7, ns / 3, ns - ns / 7 - ns / 3];
             let split = split_ms(&stall(ns, parts));
             assert_eq!(split.parts.iter().sum::<u64>(), split.duration, "{ns}");
+        }
+    }
+
+    #[test]
+    fn a_length_of_time_in_a_sentence() {
+        for (ns, words) in [
+            (0, "0.0 ms"),
+            (340_000, "0.3 ms"),
+            (126_499_999, "126 ms"),
+            (2_345_000_000, "2.3 s"),
+            (119 * NS_PER_S, "119 s"),
+            (2460 * NS_PER_S, "41 min"),
+            (18_720 * NS_PER_S, "5.2 h"),
+        ] {
+            assert_eq!(spoken(ns), words);
         }
     }
 

@@ -30,8 +30,10 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     let page = screen.page;
     let mut pen = Pen { frame, area };
     let palette = screen.palette;
-    let top = page::header_lines(snapshot, columns, area.height.into());
-    pen.texts(page.header, &top, Style::new());
+    let top = header::of_screen(snapshot, columns, area.height.into());
+    for (line, said) in page.header.range().zip(&top) {
+        pen.text(line, &said.text, palette.of(said.tone));
+    }
     pen.texts(page.notice, &page::notice(snapshot, columns), palette.alarm());
     pen.text(page.selection_at, &selection(snapshot, screen), Style::new());
     match screen.pane {
@@ -210,7 +212,7 @@ fn selection(snapshot: &Snapshot, screen: &Screen) -> String {
         // It has a line of its own.
         Pane::Stalls => vec![],
         Pane::Details => {
-            let id = screen.details_of.as_ref().map(|chosen| header::known(&chosen.session_id));
+            let id = screen.details_of.as_ref().map(|chosen| harmless(&chosen.session_id));
             vec![format!("SESSION {}", id.unwrap_or_default())]
         }
     };

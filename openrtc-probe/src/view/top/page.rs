@@ -91,7 +91,7 @@ impl Page {
     ) -> Self {
         let (columns, lines) = (usize::from(columns), usize::from(lines));
         let mut pile = Pile { next: 0, end: lines.saturating_sub(1) };
-        let header = pile.take(header_lines(snapshot, columns, lines).len());
+        let header = pile.take(header::of_screen(snapshot, columns, lines).len());
         let notice = pile.take(notice(snapshot, columns).len());
         let selection_at = pile.take(1).at;
         let footer = footer(snapshot, columns).len();
@@ -138,11 +138,6 @@ impl Page {
         let more = if is_one_selected { left / SELECTED_STALL_SHARE } else { 0 };
         Self { titles_at, body: pile.take(left - more), stalls: pile.take(more), ..self }
     }
-}
-
-/// The header at this size.
-pub(super) fn header_lines(snapshot: &Snapshot, columns: usize, lines: usize) -> Vec<String> {
-    header::worker(snapshot, columns, (lines / 4).max(1))
 }
 
 /// What is to be known before the sessions are believed.

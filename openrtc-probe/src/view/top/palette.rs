@@ -6,6 +6,8 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::view::header::Tone;
+
 /// How things look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Palette {
@@ -22,6 +24,16 @@ impl Palette {
     pub(super) fn alarm(self) -> Style {
         let style = Style::new().add_modifier(Modifier::BOLD);
         if self.colour { style.fg(Color::Red) } else { style }
+    }
+
+    /// What a line asks for.
+    pub(super) fn of(self, tone: Tone) -> Style {
+        match tone {
+            Tone::Normal => Style::new(),
+            Tone::Strong => Style::new().add_modifier(Modifier::BOLD),
+            Tone::Alarm => self.alarm(),
+            Tone::Dim => Style::new().add_modifier(Modifier::DIM),
+        }
     }
 
     /// What is over.

@@ -14,6 +14,8 @@ use crate::view::order::{Order, StatusFilter};
 use crate::view::samples;
 
 const SIZES: [(u16, u16); 3] = [(120, 30), (80, 24), (40, 20)];
+/// Where all columns and tall charts have room.
+const LARGE: (u16, u16) = (200, 50);
 
 fn screen() -> Screen {
     Screen::new(Order::default(), Palette::new(true), 1.0)
@@ -44,10 +46,14 @@ fn text(buffer: &Buffer) -> String {
 }
 
 fn keep(name: &str, snapshot: &Snapshot, screen: &Screen) {
-    for size in SIZES {
+    keep_at(name, snapshot, screen, &SIZES);
+}
+
+fn keep_at(name: &str, snapshot: &Snapshot, screen: &Screen, sizes: &[(u16, u16)]) {
+    for size in sizes {
         let name = format!("{name}_{}x{}", size.0, size.1);
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
-            insta::assert_snapshot!(name, text(&buffer(snapshot, screen, size)));
+            insta::assert_snapshot!(name, text(&buffer(snapshot, screen, *size)));
         });
     }
 }
@@ -65,6 +71,32 @@ fn three_sessions_one_slow_and_stalling() {
 #[test]
 fn hostile_ids() {
     keep("hostile", &samples::hostile(), &screen());
+}
+
+#[test]
+fn what_the_verdict_tells_apart() {
+    let states = [
+        ("hot", samples::hot()),
+        ("wedged", samples::wedged()),
+        ("starved", samples::starved()),
+        ("memory", samples::memory()),
+        ("overloaded", samples::overloaded()),
+        ("twelve", samples::twelve()),
+    ];
+    for (name, snapshot) in states {
+        keep_at(name, &snapshot, &screen(), &[(80, 24)]);
+    }
+}
+
+#[test]
+fn much_room() {
+    keep_at("three", &samples::three(), &screen(), &[LARGE]);
+    keep_at("five_hundred", &samples::five_hundred(), &screen(), &[LARGE, (40, 20)]);
+}
+
+#[test]
+fn ended_sessions_stay() {
+    keep_at("ended", &samples::ended(), &screen(), &[LARGE, (80, 24), (40, 20)]);
 }
 
 #[test]
