@@ -4,6 +4,8 @@
 mod ascii;
 mod charts;
 mod details;
+#[cfg(test)]
+mod docs;
 mod draw;
 mod help;
 mod keys;
