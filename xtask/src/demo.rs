@@ -47,7 +47,7 @@ pub struct Args {
 
 /// An event loop that a worker can run.
 #[derive(Clone, Copy, ValueEnum)]
-enum EventLoop {
+pub enum EventLoop {
     Asyncio,
     Uvloop,
 }
@@ -91,12 +91,13 @@ fn survive_interrupts() -> Result<()> {
 }
 
 /// The fixture worker. It runs as long as its standard input is open.
-struct Worker {
+pub struct Worker {
     child: Child,
 }
 
 impl Worker {
-    fn start(workspace: &Workspace, python: &Path, event_loop: EventLoop) -> Result<Self> {
+    /// Starts it, and waits until its sessions are there.
+    pub fn start(workspace: &Workspace, python: &Path, event_loop: EventLoop) -> Result<Self> {
         let child = Command::new(python)
             .arg(workspace.path("tests/fixtures/sessions.py"))
             .args(["--sessions", "12", "--hot", "1", "--block", "1", "--duration", "0"])
@@ -120,12 +121,13 @@ impl Worker {
         }
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Closes its input and waits for it.
-    fn end(mut self) -> Result<()> {
+    pub fn end(mut self) -> Result<()> {
         drop(self.child.stdin.take());
         let started = Instant::now();
         while started.elapsed() < END_LIMIT {

@@ -12,10 +12,12 @@ mod lint;
 mod lock;
 mod python;
 mod root;
+mod screenshot;
 mod setup_python;
 mod step;
 mod test;
 mod tidy;
+mod tmux;
 mod tool;
 mod toolchain;
 mod workspace;
@@ -39,6 +41,8 @@ struct Cli {
 enum Task {
     /// Start a worker with 12 sessions (one hot, one blocking) and attach to it
     Demo(demo::Args),
+    /// Take the pictures in `docs/` anew, of a real run in a terminal
+    Screenshot,
     /// Build the kernel object that the daemon embeds
     BuildEbpf,
     /// Check format, habits, import law, clippy and documentation
@@ -73,6 +77,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     match task {
         Task::Demo(args) => return demo::run(&workspace, &args),
+        Task::Screenshot => screenshot::run(&workspace)?,
         Task::BuildEbpf => build_ebpf::run(&workspace)?,
         Task::Lint => lint::run(&workspace)?,
         Task::Test(args) => test::run(&workspace, &args)?,
