@@ -373,7 +373,10 @@ fn no_stalls() {
         stalls_pane::lines(snapshot, order, selected, Palette::new(true), 80)
     };
     let none = pane(&samples::empty(), &Order::default(), Some(0));
-    assert_eq!(words(&none.head), "stalls since attach 0  listed 0  polls of 50 ms or more\nno stalls");
+    assert_eq!(
+        words(&none.head),
+        "stalls since attach 0  listed 0  polls of 50 ms or more\nno stalls"
+    );
     assert!(none.rows.is_empty() && none.details.is_empty());
     let order = Order { agent: Some("nobody".into()), ..Order::default() };
     let filtered = pane(&samples::three(), &order, None);
