@@ -2,7 +2,7 @@
 //!
 //! A second with a stall is a `!`: in one row in place of its bar, else below it.
 
-use crate::model::{Second, Snapshot};
+use crate::model::{SECONDS, Second, Snapshot};
 use crate::view::chart::{area, spark};
 use crate::view::harmless::{cut, width};
 use crate::view::header::{Line, NARROW, Tone};
@@ -76,7 +76,7 @@ fn in_one_row(snapshot: &Snapshot, columns: usize) -> Option<String> {
 }
 
 fn polls_in_one_row(seconds: &[Second], threshold_ns: u64) -> String {
-    let bars = spark(seconds.iter().map(longest_of), threshold_ns as f64);
+    let bars = spark(seconds.iter().map(|it| Some(longest_of(it))), threshold_ns as f64);
     let mark = |(second, bar): (&Second, char)| if second.stalls > 0 { STALLED } else { bar };
     seconds.iter().zip(bars.chars()).map(mark).collect()
 }
@@ -85,53 +85,59 @@ fn tall(snapshot: &Snapshot, columns: usize, rows: usize) -> Vec<String> {
     let seconds = &snapshot.history.seconds;
     let cores = cores(snapshot);
     let max_ns = longest(snapshot).max(snapshot.threshold_ns);
-    let axes = [Number::new(percent(cores), 0).full(), Number::new(millis(max_ns), 0).full()];
-    let axis = axes.iter().map(|top| width(top) + 1).max().unwrap_or_default();
-    let each = (columns.saturating_sub(2 * axis + GAP.len()) / 2).min(crate::model::SECONDS);
+    let tops = [Number::new(percent(cores), 0).full(), Number::new(millis(max_ns), 0).full()];
+    let axis = tops.iter().map(|top| width(top) + 1).max().unwrap_or_default();
+    let each = (columns.saturating_sub(2 * axis + GAP.len()) / 2).min(SECONDS);
     if each < LEAST_SECONDS {
         return in_one_row(snapshot, columns).into_iter().collect();
     }
-    let of = |value: fn(&Second) -> Option<f64>, max: f64| {
-        let values: Vec<_> = seconds.iter().map(value).collect();
-        area(&values, each, rows, max)
+    let [cpu_top, poll_top] = tops;
+    let [cpu_name, poll_name] = labels(snapshot);
+    let cpu: Vec<_> = seconds.iter().map(|second| second.cpu_ratio).collect();
+    let polls: Vec<_> = seconds.iter().map(|second| Some(longest_of(second))).collect();
+    let cpu = Chart {
+        title: format!("{cpu_name} of a core"),
+        top: cpu_top,
+        rows: area(&cpu, each, rows, cores),
     };
-    let [cpu_top, poll_top] = &axes;
-    let [cpu_label, poll_label] = labels(snapshot);
-    let cpu = chart(&format!("{cpu_label} of a core"), cpu_top, axis, of(|it| it.cpu_ratio, cores));
-    let poll = chart(
-        &format!("{poll_label} (ms, {STALLED} stalled)"),
-        poll_top,
-        axis,
-        of(longest_of, max_ns as f64),
-    );
-    let mut lines: Vec<String> = cpu
-        .into_iter()
-        .zip(poll)
-        .map(|(cpu, poll)| {
-            let blank = " ".repeat((axis + each).saturating_sub(width(&cpu)));
-            format!("{}{blank}{GAP}{}", cut(&cpu, axis + each), cut(&poll, axis + each))
-        })
-        .collect();
-    lines.push(marks(last(seconds, each), 2 * axis + each + GAP.len() + each));
-    lines.iter_mut().for_each(|line| line.truncate(line.trim_end().len()));
+    let polls = Chart {
+        title: format!("{poll_name} (ms, {STALLED} stalled)"),
+        top: poll_top,
+        rows: area(&polls, each, rows, max_ns as f64),
+    };
+    let (left, right) = (cpu.lines(axis, each), polls.lines(axis, each));
+    let beside = |(left, right)| format!("{left}{GAP}{right}");
+    let mut lines: Vec<String> = left.into_iter().zip(right).map(beside).collect();
+    lines.push(marks(last(seconds, each), 2 * (axis + each) + GAP.len()));
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
     lines
 }
 
-/// The title, then the rows with the values at their ends.
-fn chart(title: &str, top: &str, axis: usize, rows: Vec<String>) -> Vec<String> {
-    let last = rows.len().saturating_sub(1);
-    let label = |at: usize| {
-        if at == 0 {
-            top
-        } else if at == last {
-            "0"
-        } else {
-            ""
-        }
-    };
-    let wide = axis.saturating_sub(1);
-    let rows = rows.into_iter().enumerate().map(|(at, row)| format!("{:>wide$} {row}", label(at)));
-    std::iter::once(title.to_owned()).chain(rows).collect()
+/// An area with what it needs to be read.
+struct Chart {
+    title: String,
+    /// The value of its first row's upper edge; that of the last row's lower one is 0.
+    top: String,
+    rows: Vec<String>,
+}
+
+impl Chart {
+    /// All of one width.
+    fn lines(&self, axis: usize, each: usize) -> Vec<String> {
+        let last = self.rows.len().saturating_sub(1);
+        let label = |at: usize| match at {
+            0 => &self.top,
+            at if at == last => "0",
+            _ => "",
+        };
+        let wide = axis.saturating_sub(1);
+        let rows = self.rows.iter().enumerate();
+        let rows = rows.map(|(at, row)| format!("{:>wide$} {row}", label(at)));
+        let title = cut(&self.title, axis + each);
+        std::iter::once(format!("{title:<width$}", width = axis + each)).chain(rows).collect()
+    }
 }
 
 /// The marks of the seconds with stalls, so that they end at a column.
@@ -145,8 +151,8 @@ fn last(seconds: &[Second], most: usize) -> &[Second] {
     seconds.get(seconds.len().saturating_sub(most)..).unwrap_or_default()
 }
 
-fn longest_of(second: &Second) -> Option<f64> {
-    Some(second.longest_poll_ns as f64)
+fn longest_of(second: &Second) -> f64 {
+    second.longest_poll_ns as f64
 }
 
 /// One, or as many as were in use at once.

@@ -417,7 +417,7 @@ mod tests {
 
     #[test]
     fn who_waits_longest_is_on_top_and_one_that_ended_waits_for_nothing() {
-        let idle = |id, idle_ns, status| Session { idle_ns, status, ..session(id, None, 0) };
+        let idle = |id, idle_ns, status| Session { status, idle_ns, ..session(id, None, 0) };
         let all =
             [idle("a", 1, Status::Active), idle("b", 9, Status::Ended), idle("c", 2, Status::Slow)];
         assert_eq!(ids(&by(Sort::Idle), &all), "cab");

@@ -323,7 +323,7 @@ fn at_least(stall: &Stall, ns: u64) -> String {
 }
 
 fn share(ratio: f64) -> String {
-    with_unit(Some(Number::new(percent(ratio), if ratio < 0.1 { 1 } else { 0 })), "%")
+    with_unit(Some(Number::new(percent(ratio), usize::from(ratio < 0.1))), "%")
 }
 
 fn known_share(ratio: Option<f64>) -> String {

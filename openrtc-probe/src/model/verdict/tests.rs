@@ -144,7 +144,7 @@ fn what_is_below_a_threshold_is_no_trouble() {
             it.stalls.push(Stall {
                 started_at_unix_ns: AT - i128::from(62 * S),
                 ..stall("AJ_1", 999, Class::Cpu)
-            })
+            });
         },
         // A model is loaded: one step.
         |it| climb(it, |second| if second < 30 { 400 << 20 } else { 500 << 20 }),

@@ -176,7 +176,7 @@ fn load(snapshot: &Snapshot) -> Fact {
 /// How late the loop answers.
 fn delay(snapshot: &Snapshot) -> Fact {
     let Some(delay) = snapshot.worker.loop_delay else { return fact(3, "delay –".into()) };
-    let ms = |ns| Number::new(millis(ns), if ns < 10_000_000 { 1 } else { 0 }).full();
+    let ms = |ns| Number::new(millis(ns), usize::from(ns < 10_000_000)).full();
     let (p50, p99, max) = (ms(delay.p50_ns), ms(delay.p99_ns), ms(delay.max_ns));
     let full = format!("delay p50 {p50} p99 {p99} max {max} ms");
     Fact { forms: vec![(10, full), (3, format!("delay p99 {p99} ms"))] }
