@@ -34,6 +34,7 @@ impl Terminal {
         let new = ["-u", "-f", "/dev/null", "new-session", "-d"];
         terminal.tmux(&[&new[..], &size, &["sh", "-c", script]].concat())?;
         terminal.tmux(&["set-option", "-g", "remain-on-exit", "on"])?;
+        terminal.tmux(&["set-option", "-g", "set-clipboard", "on"])?;
         Ok(terminal)
     }
 
@@ -74,6 +75,11 @@ impl Terminal {
     /// Presses a key, by the name that tmux has for it.
     pub fn press(&self, key: &str) -> Result<()> {
         self.tmux(&["send-keys", key]).map(drop)
+    }
+
+    /// What a program in it copied last (OSC 52).
+    pub fn copied(&self) -> Result<String> {
+        self.tmux(&["show-buffer"])
     }
 
     /// Gives it another size.

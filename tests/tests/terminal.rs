@@ -4,8 +4,12 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::signal::{Signal::SIGTERM, kill};
+use nix::sys::signal::{
+    Signal::{self, SIGHUP, SIGSTOP, SIGTERM, SIGTSTP},
+    kill,
+};
 use nix::unistd::Pid;
+use openrtc_probe::view::top::Live;
 use openrtc_tests::{
     say,
     setting::Setting,
@@ -31,20 +35,39 @@ fn in_a_terminal(test: impl Fn(&Setting, &Worker) -> Result<()>) -> Result<()> {
     test(&setting, &worker)
 }
 
-/// Starts the probe from a shell that says afterwards how it ended, and whether the terminal's
-/// settings are what they were.
-fn start(setting: &Setting, worker: &Worker) -> Result<Terminal> {
-    let probe = setting.probe_file().display();
-    let script = format!(
-        "echo BEFORE; before=$(stty -g); '{probe}' --pid {} --refresh-rate 5; code=$?; \
+/// A script that runs a command and says afterwards how it ended, and whether the terminal's settings
+/// are what they were.
+fn script(command: &str) -> String {
+    format!(
+        "echo BEFORE; before=$(stty -g); {command}; code=$?; \
          after=$(stty -g); [ \"$before\" = \"$after\" ] && same=yes || same=no; \
-         echo code=$code same=$same; read wait",
-        worker.pid
-    );
-    let terminal = Terminal::start(COLUMNS, LINES, &script)?;
+         echo code=$code same=$same; read wait"
+    )
+}
+
+fn probe(setting: &Setting, worker: &Worker) -> String {
+    format!("'{}' --pid {} --refresh-rate 5", setting.probe_file().display(), worker.pid)
+}
+
+/// Starts a script that runs the probe, and waits for its table.
+fn start_script(worker: &Worker, script: &str) -> Result<Terminal> {
+    let terminal = Terminal::start(COLUMNS, LINES, script)?;
     let hot = session(worker, "hot")?;
     terminal.wait_for("live table", SOON, |screen| screen.contains(&hot))?;
     Ok(terminal)
+}
+
+fn start(setting: &Setting, worker: &Worker) -> Result<Terminal> {
+    start_script(worker, &script(&probe(setting, worker)))
+}
+
+/// Starts the probe as a job of a shell. When the job has stopped, the shell sets the terminal as it
+/// wants it, as those do that people type into, and continues the job at a key.
+fn start_job(setting: &Setting, worker: &Worker) -> Result<Terminal> {
+    let probe = probe(setting, worker);
+    let again = "echo stopped=$? alike=$([ $before = $(stty -g) ] && echo yes || echo no); \
+                 stty $before; read go; fg";
+    start_script(worker, &format!("set -m; {}", script(&format!("{probe}; {again}"))))
 }
 
 fn session(worker: &Worker, kind: &str) -> Result<String> {
@@ -54,10 +77,27 @@ fn session(worker: &Worker, kind: &str) -> Result<String> {
 
 /// The shell is there again, as it was: exit code 0, the same settings, its own screen, its cursor.
 fn is_given_back(terminal: &Terminal) -> Result<()> {
+    is_given_back_with(terminal, 0).map(drop)
+}
+
+/// The same with another exit code; what is on the screen.
+fn is_given_back_with(terminal: &Terminal, code: i32) -> Result<String> {
     let screen = terminal.wait_for("end", SOON, |screen| screen.contains("code="))?;
-    ensure!(screen.contains("code=0 same=yes"), "it ended otherwise:\n{screen}");
+    let expected = format!("code={code} same=yes");
+    ensure!(screen.contains(&expected), "it ended otherwise:\n{screen}");
+    is_the_shells(terminal, &screen)?;
+    Ok(screen)
+}
+
+/// Its own screen, its cursor, its mouse.
+fn is_the_shells(terminal: &Terminal, screen: &str) -> Result<()> {
     ensure!(screen.starts_with("BEFORE"), "the screen is not what it was:\n{screen}");
-    for (fact, value) in [("alternate_on", "0"), ("cursor_flag", "1")] {
+    for (fact, value) in [
+        ("alternate_on", "0"),
+        ("cursor_flag", "1"),
+        ("mouse_any_flag", "0"),
+        ("mouse_sgr_flag", "0"),
+    ] {
         let found = terminal.fact(fact)?;
         ensure!(found == value, "{fact} is {found}");
     }
@@ -141,16 +181,154 @@ fn it_fits_any_size() -> Result<()> {
 }
 
 #[test]
-fn control_c_and_sigterm_give_the_terminal_back() -> Result<()> {
+fn control_c_and_signals_give_the_terminal_back() -> Result<()> {
     in_a_terminal(|setting, worker| {
         let terminal = start(setting, worker)?;
+        ensure!(terminal.fact("mouse_standard_flag")? == "1", "the mouse is not heard");
         terminal.press("C-c")?;
         is_given_back(&terminal).context("Ctrl-C")?;
+        for signal in [SIGTERM, SIGHUP] {
+            let terminal = start(setting, worker)?;
+            send(&terminal, signal)?;
+            is_given_back(&terminal).context(signal)?;
+        }
+        Ok(())
+    })
+}
 
-        let terminal = start(setting, worker)?;
-        let shell: i32 = terminal.fact("pane_pid")?.parse()?;
-        kill(Pid::from_raw(child_of(shell)?), SIGTERM)?;
-        is_given_back(&terminal).context("SIGTERM")
+/// Sends a signal to the only child of the terminal's shell.
+fn send(terminal: &Terminal, signal: Signal) -> Result<()> {
+    let shell: i32 = terminal.fact("pane_pid")?.parse()?;
+    Ok(kill(Pid::from_raw(child_of(shell)?), signal)?)
+}
+
+/// The table is whole again, and hears keys one by one.
+fn goes_on(terminal: &Terminal, worker: &Worker) -> Result<()> {
+    terminal.press("Enter")?;
+    let hot = session(worker, "hot")?;
+    let is_table = |screen: &str| {
+        let is_all = screen.contains(&hot) && screen.contains("q quit");
+        // Of what a shell wrote nothing is left.
+        is_all && !screen.contains("stopped=")
+    };
+    terminal.wait_for("table again", SOON, is_table)?;
+    ensure!(terminal.fact("mouse_standard_flag")? == "1", "the mouse is not heard any more");
+    terminal.press("?")?;
+    terminal.wait_for("help", SOON, |screen| screen.contains("keys and columns"))?;
+    terminal.press("Escape")?;
+    terminal.wait_for("table without help", SOON, is_table)?;
+    Ok(())
+}
+
+#[test]
+fn it_stops_like_any_job_and_goes_on() -> Result<()> {
+    in_a_terminal(|setting, worker| {
+        for signal in [None, Some(SIGTSTP)] {
+            let terminal = start_job(setting, worker)?;
+            match signal {
+                None => terminal.press("C-z")?,
+                Some(signal) => send(&terminal, signal)?,
+            }
+            let screen = terminal.wait_for("shell", SOON, |screen| screen.contains("stopped="))?;
+            ensure!(screen.contains("alike=yes"), "the settings are the table's:\n{screen}");
+            is_the_shells(&terminal, &screen)?;
+            goes_on(&terminal, worker)?;
+            terminal.press("q")?;
+            is_given_back(&terminal)?;
+        }
+        Ok(())
+    })
+}
+
+/// SIGSTOP is not told: all that can be done is to draw all of it afterwards.
+#[test]
+fn it_goes_on_after_it_was_stopped_without_a_word() -> Result<()> {
+    in_a_terminal(|setting, worker| {
+        let terminal = start_job(setting, worker)?;
+        send(&terminal, SIGSTOP)?;
+        terminal.wait_for("shell", SOON, |screen| screen.contains("stopped="))?;
+        goes_on(&terminal, worker)?;
+        terminal.press("q")?;
+        is_given_back(&terminal)
+    })
+}
+
+/// A job that nobody could let go on does not stop: its shell ignores Ctrl-Z, so the kernel does.
+#[test]
+fn without_a_shell_that_can_continue_it_control_z_only_draws() -> Result<()> {
+    in_a_terminal(|setting, worker| {
+        let terminal = start_script(worker, &format!("exec {}", probe(setting, worker)))?;
+        terminal.press("C-z")?;
+        goes_on(&terminal, worker)?;
+        terminal.press("q")?;
+        terminal.wait_for("end", SOON, |screen| !screen.contains("q quit")).map(drop)
+    })
+}
+
+/// Runs one of the ignored tests of this file in a terminal, once a key is pressed.
+fn start_test(name: &str) -> Result<Option<Terminal>> {
+    if !terminal::is_available() {
+        ensure!(!say::in_ci(), "CI=true, and there is no tmux");
+        say::not_run(name, "there is no tmux");
+        return Ok(None);
+    }
+    let this = std::env::current_exe()?;
+    // What it prints is to stay on the screen.
+    let command = format!(
+        "read go; RUST_BACKTRACE=0 '{}' --exact {name} --ignored --nocapture",
+        this.display()
+    );
+    let terminal = Terminal::start(COLUMNS, LINES, &script(&command))?;
+    terminal.press("Enter")?;
+    Ok(Some(terminal))
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_read() -> Result<()> {
+    let Some(terminal) = start_test("takes_the_terminal_and_panics")? else { return Ok(()) };
+    let screen = is_given_back_with(&terminal, 101)?;
+    ensure!(screen.contains("while the table is shown"), "the panic was not printed:\n{screen}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "run in a terminal of its own by a_panic_gives_the_terminal_back_and_is_read"]
+fn takes_the_terminal_and_panics() {
+    let _live = Live::enter(true).unwrap();
+    panic!("while the table is shown");
+}
+
+#[test]
+fn what_is_copied_can_be_pasted_and_does_nothing() -> Result<()> {
+    let Some(terminal) = start_test("takes_the_terminal_and_copies")? else { return Ok(()) };
+    is_given_back(&terminal)?;
+    ensure!(terminal.copied()? == "AJ_1\\n\\u{1b}é", "copied: {:?}", terminal.copied());
+    Ok(())
+}
+
+#[test]
+#[ignore = "run in a terminal of its own by what_is_copied_can_be_pasted_and_does_nothing"]
+fn takes_the_terminal_and_copies() {
+    let mut live = Live::enter(true).unwrap();
+    assert!(live.copy("AJ_1\n\u{1b}é").unwrap());
+    assert!(!live.copy(&"a".repeat(60_000)).unwrap(), "too long for some terminals");
+}
+
+#[test]
+fn in_a_locale_that_is_not_utf8_there_is_only_ascii() -> Result<()> {
+    in_a_terminal(|setting, worker| {
+        let probe = format!("LC_ALL=C {}", probe(setting, worker));
+        let terminal = start_script(worker, &script(&probe))?;
+        // A bar with something in it.
+        let is_table = |screen: &str| screen.contains("#.") && screen.contains("q quit");
+        let screen = terminal.wait_for("table in ASCII", SOON, is_table)?;
+        ensure!(screen.is_ascii(), "not all is ASCII:\n{screen}");
+        terminal.press("?")?;
+        let is_help = |screen: &str| screen.contains("keys and columns");
+        let screen = terminal.wait_for("help", SOON, is_help)?;
+        ensure!(screen.is_ascii(), "not all is ASCII:\n{screen}");
+        terminal.press("q")?;
+        is_given_back(&terminal)
     })
 }
 

@@ -26,10 +26,36 @@ pub(super) fn in_ascii(frame: &mut Buffer) {
 
 #[cfg(test)]
 mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
     use ratatui::layout::Rect;
     use ratatui::style::Style;
 
     use super::*;
+    use crate::view::order::Order;
+    use crate::view::samples;
+    use crate::view::top::{Key, Palette, Screen, draw, press};
+
+    #[test]
+    fn whole_frames_are_as_they_were_but_for_their_glyphs() {
+        let screen = Screen::new(Order::default(), Palette::new(true));
+        let help = press(&screen, Key::Char('?')).0;
+        for snapshot in [samples::three(), samples::hostile(), samples::lost(), samples::fleet()] {
+            for (screen, columns) in [(&screen, 120), (&screen, 40), (&help, 80)] {
+                let mut terminal = Terminal::new(TestBackend::new(columns, 30)).unwrap();
+                let screen = screen.fit(&snapshot, columns, 30);
+                let drawn = terminal.draw(|frame| draw(frame, &snapshot, &screen)).unwrap();
+                let (before, mut after) = (drawn.buffer.clone(), drawn.buffer.clone());
+                in_ascii(&mut after);
+                for (old, new) in before.content.iter().zip(&after.content) {
+                    assert!(new.symbol().is_ascii() && new.symbol().len() == 1, "{new:?}");
+                    assert_eq!(new.style(), old.style());
+                    assert!(old.symbol() == " " || !old.symbol().is_ascii() || new == old);
+                }
+                assert_ne!(before, after, "there was nothing to replace");
+            }
+        }
+    }
 
     #[test]
     fn a_frame_keeps_its_places() {

@@ -14,7 +14,8 @@ use crossterm::event::{DisableMouseCapture, EventStream};
 use crossterm::execute;
 use crossterm::style::Print;
 use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, size,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode, size,
 };
 use futures_util::future::ready;
 use futures_util::stream::{Stream, StreamExt};
@@ -66,7 +67,7 @@ impl Live {
         // first: it is what stops us in the background, before anything is written.
         disable_raw_mode()?;
         self.terminal = take()?;
-        self.terminal.clear()
+        Ok(())
     }
 
     /// Copies a text to the clipboard of the terminal that we are looked at with, if it lets us (OSC 52;
@@ -105,8 +106,11 @@ impl Drop for Live {
 
 fn take() -> io::Result<Terminal<CrosstermBackend<Stdout>>> {
     TAKEN.store(true, Ordering::SeqCst);
+    // A screen that we already have is not cleared by entering it. `Terminal::clear` would ask where the
+    // cursor is, and the reader of keys takes the answer.
+    let clear = Clear(ClearType::All);
     let taken = enable_raw_mode()
-        .and_then(|()| execute!(stdout(), EnterAlternateScreen, Hide, Print(MOUSE)))
+        .and_then(|()| execute!(stdout(), EnterAlternateScreen, clear, Hide, Print(MOUSE)))
         .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
     taken.inspect_err(|_| give_back())
 }
