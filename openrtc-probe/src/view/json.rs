@@ -39,9 +39,9 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
             untagged: Numbers::of_untagged(&snapshot.untagged),
             sessions: &sessions,
             health: Health { lost: &snapshot.health.lost, mended: &snapshot.health.mended },
-            r#final: snapshot.is_final.then_some(true),
             cost: CostObject::of(&snapshot.cost),
             verdict: VerdictObject::of(words(snapshot)),
+            r#final: snapshot.is_final.then_some(true),
         },
         1024 + sessions.len() * SESSION_BYTES,
     )
@@ -58,10 +58,10 @@ struct SnapshotLine<'a> {
     #[serde(serialize_with = "as_objects")]
     sessions: &'a [&'a Session],
     health: Health<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    r#final: Option<bool>,
     cost: CostObject,
     verdict: VerdictObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    r#final: Option<bool>,
 }
 
 #[derive(Serialize)]
