@@ -34,14 +34,15 @@ mod tests {
     use super::*;
     use crate::view::order::Order;
     use crate::view::samples;
-    use crate::view::top::{Key, Palette, Screen, draw, press};
+    use crate::view::top::{Key, Palette, Press, Screen, draw, press};
 
     #[test]
     fn whole_frames_are_as_they_were_but_for_their_glyphs() {
-        let screen = Screen::new(Order::default(), Palette::new(true));
-        let help = press(&screen, Key::Char('?')).0;
+        let screen = Screen::new(Order::default(), Palette::new(true), 1.0);
+        let help = Screen { help: true, ..screen.clone() };
+        let details = press(&screen, &samples::three(), Press::Key(Key::Enter)).0;
         for snapshot in [samples::three(), samples::hostile(), samples::lost(), samples::fleet()] {
-            for (screen, columns) in [(&screen, 120), (&screen, 40), (&help, 80)] {
+            for (screen, columns) in [(&screen, 120), (&screen, 40), (&help, 80), (&details, 80)] {
                 let mut terminal = Terminal::new(TestBackend::new(columns, 30)).unwrap();
                 let screen = screen.fit(&snapshot, columns, 30);
                 let drawn = terminal.draw(|frame| draw(frame, &snapshot, &screen)).unwrap();

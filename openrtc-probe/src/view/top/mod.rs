@@ -4,8 +4,6 @@
 mod ascii;
 mod charts;
 mod details;
-#[cfg(test)]
-mod docs;
 mod draw;
 mod help;
 mod keys;

@@ -1,5 +1,6 @@
 //! Frames worth seeing, kept as they are in `snapshots/`: each state at each size.
 
+mod docs;
 mod panes;
 
 use ratatui::Terminal;

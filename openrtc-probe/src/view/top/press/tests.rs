@@ -1,3 +1,5 @@
+//! What keys and the mouse make of a screen, each drawn before the next.
+
 use super::*;
 use crate::model::{Session, Stall};
 use crate::view::order::{Order, StatusFilter};

@@ -5,12 +5,12 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-use super::keys::BINDINGS;
 use crate::model::{Session, Snapshot, Stall};
 use crate::view::columns::{Column, SESSIONS};
 use crate::view::json;
 use crate::view::order::{Order, Sort};
 use crate::view::stalls_table::STALLS;
+use crate::view::top::keys::BINDINGS;
 
 fn place() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/top.md")
