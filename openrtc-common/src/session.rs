@@ -1,4 +1,4 @@
-//! The counters of one session, in a slot of the `SESSIONS` map.
+//! One session, in a slot of the `SESSIONS` map.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -10,9 +10,11 @@ pub const UNTAGGED: u32 = 0;
 pub const MAX_SESSIONS: u32 = 16_384;
 
 /// What one tag has used since the slot was given to it. Times and counts only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+///
+/// Apart from the rest: of each session it is read with every picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Session {
+pub struct Counters {
     /// On-CPU inside polls on loop threads.
     pub loop_on_cpu_ns: u64,
     /// Off-CPU inside polls on loop threads.
@@ -27,10 +29,18 @@ pub struct Session {
     pub longest_poll_ns: u64,
     /// Those of them that passed the stall threshold.
     pub stalls: u64,
-    /// When the tag was first seen.
+    /// When the tag was first seen; with the slot, what tells this use of it from all others.
     pub first_at_ns: u64,
     /// When the tag last began to run; it is live at least until then.
     pub last_at_ns: u64,
+}
+
+/// One tag in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Session {
+    /// What it has used.
+    pub counters: Counters,
     /// A context that held the tag when it was first seen.
     pub context: u64,
     /// When the last stall of another session began behind which this one was polled late.

@@ -275,7 +275,7 @@ fn settle(on_loop: bool, closed: Option<Charge>, slot: u32, now_ns: u64) {
     }
     if let Some(session) = SESSIONS.get_ptr_mut(slot) {
         // SAFETY: a map value; of concurrent writers any may win, their times are equal in effect.
-        unsafe { (*session).last_at_ns = now_ns };
+        unsafe { (*session).counters.last_at_ns = now_ns };
     }
 }
 
@@ -286,13 +286,13 @@ fn charge(on_loop: bool, charge: &Charge) {
     // SAFETY: fields of a map value; `add` is atomic.
     unsafe {
         if !on_loop {
-            return loss::add(&raw mut (*session).offloaded_on_cpu_ns, split.on_cpu_ns);
+            return loss::add(&raw mut (*session).counters.offloaded_on_cpu_ns, split.on_cpu_ns);
         }
-        loss::add(&raw mut (*session).loop_on_cpu_ns, split.on_cpu_ns);
+        loss::add(&raw mut (*session).counters.loop_on_cpu_ns, split.on_cpu_ns);
         // Most spans never leave the CPU: spare them two locked additions.
         if split.off_cpu_ns | split.run_queue_ns != 0 {
-            loss::add(&raw mut (*session).loop_off_cpu_ns, split.off_cpu_ns);
-            loss::add(&raw mut (*session).loop_run_queue_ns, split.run_queue_ns);
+            loss::add(&raw mut (*session).counters.loop_off_cpu_ns, split.off_cpu_ns);
+            loss::add(&raw mut (*session).counters.loop_run_queue_ns, split.run_queue_ns);
         }
     }
 }
@@ -304,9 +304,9 @@ fn end_poll(ended: &Ended) {
     // SAFETY: fields of a map value. Two loops that run one session at once may lose a maximum to
     // each other; the sums are atomic.
     unsafe {
-        loss::add(&raw mut (*session).polls, 1);
-        if wall_ns > (*session).longest_poll_ns {
-            (*session).longest_poll_ns = wall_ns;
+        loss::add(&raw mut (*session).counters.polls, 1);
+        if wall_ns > (*session).counters.longest_poll_ns {
+            (*session).counters.longest_poll_ns = wall_ns;
         }
     }
     count_lengths(ended.slot, wall_ns, ended.split.off_cpu_ns);
@@ -349,7 +349,7 @@ fn end_stall(tid: u32, ended: &Ended, now_ns: u64, backlog: &mut Backlog, waits:
     }
     let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
     // SAFETY: a field of a map value; the sum is atomic.
-    unsafe { loss::add(&raw mut (*session).stalls, 1) };
+    unsafe { loss::add(&raw mut (*session).counters.stalls, 1) };
     *backlog = Backlog {
         stall_at_ns: ended.started_at_ns,
         ended_at_ns: now_ns,
@@ -400,7 +400,7 @@ fn add_to_backlog(backlog: &mut Backlog, now_ns: u64, idle_at_ns: u64, slot: u32
     // SAFETY: fields of a map value, written by programs on its own loop's thread.
     unsafe {
         // One that is new did not wait, and each counts once.
-        let is_late = (*session).first_at_ns < backlog.ended_at_ns
+        let is_late = (*session).counters.first_at_ns < backlog.ended_at_ns
             && (*session).late_behind_at_ns != backlog.stall_at_ns;
         if is_late {
             (*session).late_behind_at_ns = backlog.stall_at_ns;

@@ -189,13 +189,13 @@ fn open_session(slot: u32, key: &TagKey, text: &TagText, context: u64) -> Option
     unsafe {
         (*session).tag = *text;
         (*session).context = context;
-        (*session).first_at_ns = now_ns;
-        (*session).last_at_ns = now_ns;
+        (*session).counters.first_at_ns = now_ns;
+        (*session).counters.last_at_ns = now_ns;
     }
     if SESSION_SLOTS.insert(key, slot, BPF_NOEXIST.into()).is_err() {
         // Another thread was first with the same tag: give the slot back and use that one's.
         // SAFETY: as above; the slot is still ours.
-        unsafe { (*session).first_at_ns = 0 };
+        unsafe { (*session).counters.first_at_ns = 0 };
         if FREE_SESSIONS.push(slot, 0).is_err() {
             loss::count(Loss::SessionsFull);
         }

@@ -10,12 +10,13 @@ use openrtc_common::{
     event::{Event, StallEnd},
     histogram::SessionHistograms,
     poll::{Frame, Polls},
-    session::{Session, UNTAGGED},
+    session::{Counters, Session, UNTAGGED},
     tag::TagText,
     thread::{Thread, role},
 };
 
 use super::{attach::Kernel, wire::Wire};
+use crate::model::SlotLook;
 
 /// What the programs tell.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,8 @@ pub enum Told {
     StallEnd(StallEnd),
 }
 
+/// Where a slot says since when it is in use.
+const FIRST_AT: usize = offset_of!(Session, counters) + offset_of!(Counters, first_at_ns);
 /// How often a thread is read again when it changes under our eyes.
 const READ_TRIES: usize = 16;
 /// Only insert: `BPF_NOEXIST`.
@@ -81,9 +84,18 @@ impl Kernel {
     /// Every session with its slot, `untagged` first.
     pub fn sessions(&self) -> impl Iterator<Item = (u32, Session)> + '_ {
         (UNTAGGED..self.sessions.len()).filter_map(|slot| {
-            let first: u64 = self.sessions.read_field(slot, offset_of!(Session, first_at_ns))?;
+            let first: u64 = self.sessions.read_field(slot, FIRST_AT)?;
             (slot == UNTAGGED || first != 0)
                 .then(|| self.sessions.read(slot).map(|session| (slot, session)))?
+        })
+    }
+
+    /// The counters of every session with their slots, `untagged` first.
+    pub fn counters(&self) -> impl Iterator<Item = SlotLook> + '_ {
+        (UNTAGGED..self.sessions.len()).filter_map(|slot| {
+            let counters: Counters =
+                self.sessions.read_field(slot, offset_of!(Session, counters))?;
+            (slot == UNTAGGED || counters.first_at_ns != 0).then_some(SlotLook { slot, counters })
         })
     }
 
@@ -131,8 +143,8 @@ impl Kernel {
             return self.session_slots.get(&key, 0).ok();
         };
         let empty: Session = bytemuck::Zeroable::zeroed();
-        let session =
-            Session { tag: *tag, context, first_at_ns: now_ns, last_at_ns: now_ns, ..empty };
+        let counters = Counters { first_at_ns: now_ns, last_at_ns: now_ns, ..Counters::default() };
+        let session = Session { counters, tag: *tag, context, ..empty };
         self.sessions.write(slot, session);
         if self.session_slots.insert(key, slot, NO_EXIST).is_err() {
             self.give_back_session(slot);

@@ -7,7 +7,7 @@ use std::{
 
 use openrtc_common::{
     histogram::SessionHistograms,
-    session,
+    session::Counters,
     tag::{TagKey, TagText},
 };
 
@@ -148,13 +148,19 @@ impl Entry {
         self.end >= End::Shown && self.slots <= 1
     }
 
+    /// Takes in its tag; whether it was not met before.
+    pub(super) fn is_new(&mut self, tag: &TagText) -> bool {
+        let is_new = self.tag.is_none();
+        self.tag.get_or_insert(*tag);
+        is_new
+    }
+
     /// Takes in a slot that holds the session's tag, what it has used, and whether it runs.
-    pub(super) fn meet(&mut self, session: &session::Session, usage: &Usage, is_running: bool) {
-        if self.tag.is_none() {
-            self.tag = Some(session.tag);
-            self.first_at_ns = session.first_at_ns;
+    pub(super) fn meet(&mut self, counters: &Counters, usage: &Usage, is_running: bool) {
+        if self.first_at_ns == 0 {
+            self.first_at_ns = counters.first_at_ns;
         }
-        self.last_at_ns = self.last_at_ns.max(session.last_at_ns);
+        self.last_at_ns = self.last_at_ns.max(counters.last_at_ns);
         self.is_running |= is_running;
         self.slots_now += 1;
         self.now.add(usage);

@@ -19,9 +19,10 @@ use super::{
     cost::{Expense, Hits, cost},
     ended::{Ended, Gone},
     entry::{Census, End, Entry, Home, Moment, TypeNames, id_of},
-    look::{Fact, Look, ThreadLook},
+    look::{Fact, Look, SlotLook, ThreadLook},
     recent::Recent,
     record::Recorder,
+    roster::Roster,
     snapshot::{Health, IdType, Session, Snapshot, Stall, Untagged, Usage, Worker},
     stalls::{Known, StallIds, Stalls},
     usage::Rates,
@@ -73,8 +74,7 @@ pub struct Ledger {
     threshold_ns: u64,
     /// All stalls.
     pub stalls: Stalls,
-    /// Boxed: a table doubles when one more does not fit.
-    sessions: HashMap<TagKey, Box<Entry>>,
+    sessions: Roster,
     types: TypeNames,
     /// Sessions that ended and were cleared away.
     gone: Usage,
@@ -110,7 +110,7 @@ impl Ledger {
             stalls: Stalls::new(about.pid, ids, threshold_ns, unix_offset_ns),
             about,
             threshold_ns,
-            sessions: HashMap::new(),
+            sessions: Roster::default(),
             types: TypeNames::new(),
             gone: Usage::default(),
             exited: Totals::default(),
@@ -136,11 +136,11 @@ impl Ledger {
         match fact {
             Fact::Found(keys) => {
                 for key in keys {
-                    self.sessions.entry(key).or_default().was_there = true;
+                    self.sessions.entry(key).was_there = true;
                 }
             }
             Fact::Named(key, names) => {
-                let entry = self.sessions.entry(key).or_default();
+                let entry = self.sessions.entry(key);
                 entry.names.agent = names.agent.or(entry.names.agent.take());
                 entry.names.tenant = names.tenant.or(entry.names.tenant.take());
             }
@@ -165,7 +165,7 @@ impl Ledger {
                 }
             }
             Fact::LengthsBefore(key, lengths) => {
-                let known = self.sessions.entry(key).or_default().lengths.get_or_insert_default();
+                let known = self.sessions.entry(key).lengths.get_or_insert_default();
                 **known = focus::minus(known, &lengths);
             }
             Fact::LoopSeen(name) => {
@@ -186,7 +186,7 @@ impl Ledger {
     /// Marks the culprit as slow, and adds its names to the stall.
     pub fn blame(&mut self, known: &Known, now_ns: u64) -> Stall {
         if let Some(key) = known.key {
-            self.sessions.entry(key).or_default().last_stall_ns = Some(now_ns);
+            self.sessions.entry(key).last_stall_ns = Some(now_ns);
         }
         self.with_names(known)
     }
@@ -194,7 +194,7 @@ impl Ledger {
     /// Marks the culprit of this stall as slow.
     pub fn mark_slow(&mut self, stall_id: u64, now_ns: u64) {
         if let Some(key) = self.stalls.get(stall_id).and_then(|known| known.key) {
-            self.sessions.entry(key).or_default().last_stall_ns = Some(now_ns);
+            self.sessions.entry(key).last_stall_ns = Some(now_ns);
         }
     }
 
@@ -221,7 +221,7 @@ impl Ledger {
 
     /// Whether it is worth looking for a session's agent and tenant now.
     pub fn wants_names(&mut self, key: &TagKey) -> bool {
-        self.sessions.entry(*key).or_default().wants_names()
+        self.sessions.entry(*key).wants_names()
     }
 
     /// Sessions that are kept, listed or not.
@@ -238,7 +238,7 @@ impl Ledger {
     /// Sessions that ended and have been shown so: they can be forgotten. Each is named once.
     pub fn take_forgettable(&mut self) -> Vec<TagKey> {
         let shown = self.sessions.iter_mut().filter(|(_, entry)| entry.end == End::Shown);
-        let forget = |(key, entry): (&TagKey, &mut Box<Entry>)| {
+        let forget = |(key, entry): (&TagKey, &mut Entry)| {
             entry.end = End::Forgotten;
             *key
         };
@@ -337,16 +337,21 @@ impl Ledger {
         let open = self.open_spans(look);
         let mut untagged = Usage::default();
         let unheard = Usage { stalls: self.untagged_unheard, ..Usage::default() };
-        for (slot, session) in &look.sessions {
-            let mut usage = Usage::of(session);
-            let is_running = open.get(slot).inspect(|open| usage.add(open)).is_some();
+        for (slot, tag) in look.met.iter().filter(|(slot, _)| *slot != UNTAGGED) {
+            let key = tag.key();
+            self.sessions.bind(*slot, key);
+            let is_new = self.sessions.entry(key).is_new(tag);
+            self.seen += u64::from(is_new);
+        }
+        for SlotLook { slot, counters } in &look.sessions {
+            let mut usage = Usage::of(counters);
+            let open = if open.is_empty() { None } else { open.get(slot) };
+            let is_running = open.inspect(|open| usage.add(open)).is_some();
             if *slot == UNTAGGED {
                 untagged = usage;
                 untagged.add(&unheard);
-            } else {
-                let entry = self.sessions.entry(session.tag.key()).or_default();
-                self.seen += u64::from(entry.tag.is_none());
-                entry.meet(session, &usage, is_running);
+            } else if let Some(entry) = self.sessions.of_slot(*slot) {
+                entry.meet(counters, &usage, is_running);
             }
         }
         untagged
@@ -447,7 +452,7 @@ impl Ledger {
         };
         let moment = Moment { now_ns: look.at_ns, types: &self.types, home, rates };
         let (mut rows, mut ended) = (Vec::with_capacity(self.sessions.len()), Vec::new());
-        for (key, entry) in &mut self.sessions {
+        for (key, entry) in self.sessions.iter_mut() {
             if entry.end >= End::Shown || entry.tag.is_none() {
                 continue;
             }
@@ -470,7 +475,7 @@ impl Ledger {
 
     fn fold(&mut self, session: &session::Session) {
         let key = session.tag.key();
-        let usage = Usage::of(session);
+        let usage = Usage::of(&session.counters);
         match self.sessions.get_mut(&key) {
             Some(entry) if entry.is_over() => {
                 self.gone.add(&entry.shown);

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use openrtc_common::{
     account::{Reading, state},
     histogram::SessionHistograms,
-    session::Session,
-    tag::TagKey,
+    session::{Counters, Session},
+    tag::{TagKey, TagText},
     thread::{Thread, role},
     wait::{Key, Registers, Waits},
 };
@@ -30,8 +30,10 @@ pub struct Look {
     pub thread_count: u32,
     /// The followed threads.
     pub threads: Vec<ThreadLook>,
-    /// Sessions in use, by slot.
-    pub sessions: Vec<(u32, Session)>,
+    /// The counters of sessions, by slot.
+    pub sessions: Vec<SlotLook>,
+    /// Slots that are in use by another session than at the look before, with its tag.
+    pub met: Vec<(u32, TagText)>,
     /// All polls on loop threads so far, in the classes of `histogram::FINE`.
     pub loop_polls: Vec<u64>,
     /// The histograms of each slot of the session in focus.
@@ -54,6 +56,15 @@ impl Look {
             loop_polls: self.loop_polls.clone(),
         }
     }
+}
+
+/// The counters in one slot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotLook {
+    /// The slot.
+    pub slot: u32,
+    /// What is in it.
+    pub counters: Counters,
 }
 
 /// One thread's account.

@@ -14,6 +14,7 @@ mod look;
 mod merge;
 mod recent;
 mod record;
+mod roster;
 mod snapshot;
 mod stalls;
 mod syscalls;
@@ -30,7 +31,7 @@ pub use entry::{TypeNames, id_of};
 pub use histogram::{Bucket, Histogram};
 pub use history::{CpuHistory, History, SECONDS, Second};
 pub use ledger::{About, Ledger};
-pub use look::{Fact, Look, Names, ThreadLook};
+pub use look::{Fact, Look, Names, SlotLook, ThreadLook};
 pub use merge::merge;
 pub use record::Sample;
 pub use snapshot::{

@@ -25,11 +25,15 @@ fn tag(id: &str) -> TagText {
 
 fn counters(id: &str, cpu_us: u64, last_us: u64) -> session::Session {
     let empty: session::Session = bytemuck::Zeroable::zeroed();
-    session::Session {
+    let counters = session::Counters {
         loop_on_cpu_ns: cpu_us * US,
         polls: 1,
         first_at_ns: 1,
         last_at_ns: last_us * US,
+        ..session::Counters::default()
+    };
+    session::Session {
+        counters,
         tag: if id.is_empty() { TagText::EMPTY } else { tag(id) },
         ..empty
     }
@@ -54,12 +58,16 @@ fn loop_thread(now_us: u64, in_polls_us: u64, poll: Option<(u32, u64)>) -> Threa
 }
 
 fn look(at_us: u64, threads: Vec<ThreadLook>, sessions: Vec<(u32, session::Session)>) -> Look {
+    let met = sessions.iter().map(|(slot, session)| (*slot, session.tag)).collect();
+    let counters =
+        |(slot, session): (u32, session::Session)| SlotLook { slot, counters: session.counters };
     Look {
         at_ns: at_us * US,
         process_cpu_ns: Some(at_us * US),
         rss_bytes: Some(1000),
         threads,
-        sessions,
+        sessions: sessions.into_iter().map(counters).collect(),
+        met,
         ..Look::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Arithmetic on what polls used.
 
-use openrtc_common::session::Session;
+use openrtc_common::session::Counters;
 
 use super::snapshot::Usage;
 
@@ -22,15 +22,15 @@ impl Rates {
 
 impl Usage {
     /// The counters of one slot.
-    pub(super) fn of(session: &Session) -> Usage {
+    pub(super) fn of(counters: &Counters) -> Usage {
         Usage {
-            loop_cpu_ns: session.loop_on_cpu_ns,
-            offloaded_cpu_ns: session.offloaded_on_cpu_ns,
-            off_cpu_ns: session.loop_off_cpu_ns,
-            run_queue_ns: session.loop_run_queue_ns,
-            polls: session.polls,
-            longest_poll_ns: session.longest_poll_ns,
-            stalls: session.stalls,
+            loop_cpu_ns: counters.loop_on_cpu_ns,
+            offloaded_cpu_ns: counters.offloaded_on_cpu_ns,
+            off_cpu_ns: counters.loop_off_cpu_ns,
+            run_queue_ns: counters.loop_run_queue_ns,
+            polls: counters.polls,
+            longest_poll_ns: counters.longest_poll_ns,
+            stalls: counters.stalls,
         }
     }
 

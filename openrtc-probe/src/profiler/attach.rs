@@ -131,6 +131,8 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         lookout,
         seen: HashMap::new(),
         at_attach,
+        in_use_since: Vec::new(),
+        unnamed: Vec::new(),
         costs: Costs::default(),
     };
     if profiler.target.tag == Tag::TaskName {

@@ -37,7 +37,7 @@ use crate::{
     bpf::{Kernel, ProgramCost, Reaper, Told},
     cpython::{Python, memory::RemoteAddr},
     host::own::{own_cpu_ns, own_rss_bytes},
-    model::{Expense, Fact, Ledger, Look, Sample, Snapshot, Stall, ThreadLook},
+    model::{Expense, Fact, Ledger, Look, Sample, SlotLook, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
 };
 
@@ -74,6 +74,10 @@ pub struct Profiler {
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
     costs: Costs,
+    /// Since when each slot was in use at the last look.
+    in_use_since: Vec<u64>,
+    /// Tags of a type whose name could not be read yet.
+    unnamed: Vec<TagText>,
 }
 
 impl Profiler {
@@ -216,11 +220,10 @@ impl Profiler {
         self.reap(now());
         let mut look = self.look(now);
         self.ledger.note(self.kernel.take_longest_poll(), &look.threads, None);
-        let in_focus = self.ledger.focus_slots(&look.sessions).into_iter();
+        look.met = self.met(&look.sessions);
+        let in_focus = self.ledger.focus_slots(&look).into_iter();
         look.focus = in_focus.filter_map(|slot| self.kernel.histograms(slot)).collect();
-        for (_, session) in &look.sessions {
-            self.name_type(&session.tag);
-        }
+        self.name_types(&look.met);
         self.ledger.picture(&look, is_final)
     }
 
@@ -228,7 +231,7 @@ impl Profiler {
     fn first_picture(&mut self, now: impl Fn() -> Now) {
         self.picture(now, false);
         for (slot, session) in self.kernel.sessions() {
-            if slot == UNTAGGED || session.polls == 0 {
+            if slot == UNTAGGED || session.counters.polls == 0 {
                 continue;
             }
             let Some(lengths) = self.kernel.histograms(slot) else { continue };
@@ -236,12 +239,29 @@ impl Profiler {
         }
     }
 
+    /// Which slots are another session's than before, and its tag.
+    fn met(&mut self, sessions: &[SlotLook]) -> Vec<(u32, TagText)> {
+        let mut met = Vec::new();
+        for SlotLook { slot, counters } in sessions {
+            let at = *slot as usize;
+            if self.in_use_since.len() <= at {
+                self.in_use_since.resize(at + 1, 0);
+            }
+            let Some(since_ns) = self.in_use_since.get_mut(at) else { continue };
+            if *slot != UNTAGGED && *since_ns != counters.first_at_ns {
+                *since_ns = counters.first_at_ns;
+                met.push((*slot, tag_of(&self.kernel, *slot)));
+            }
+        }
+        met
+    }
+
     /// Reads all counters, so that no span that was long open is missed or counted twice.
     fn look(&mut self, now: impl Fn() -> Now) -> Look {
         let mut look = Look::default();
         for _ in 0..LOOK_TRIES {
             let before = self.thread_looks();
-            let sessions: Vec<_> = self.kernel.sessions().collect();
+            let sessions: Vec<_> = self.kernel.counters().collect();
             let after = self.thread_looks();
             let at = now();
             let torn = is_torn(at.monotonic_ns, &before, &after);

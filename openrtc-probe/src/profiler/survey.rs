@@ -136,6 +136,16 @@ impl Profiler {
         }
     }
 
+    /// The same for these, and for those where it failed before.
+    pub(super) fn name_types(&mut self, met: &[(u32, TagText)]) {
+        let are_types = met.iter().map(|(_, tag)| *tag).filter(|tag| tag.type_addr().is_some());
+        let mut tags = std::mem::take(&mut self.unnamed);
+        tags.extend(are_types);
+        tags.iter().for_each(|tag| self.name_type(tag));
+        tags.retain(|tag| self.ledger.unnamed_type(tag).is_some());
+        self.unnamed = tags;
+    }
+
     /// Reads the names of the session in this slot, if they are not known and its first context
     /// still holds its tag.
     pub(super) fn name(&mut self, tag: &TagText, slot: u32) {

@@ -4,17 +4,12 @@ use std::{array::from_fn, sync::Arc};
 
 use openrtc_common::{
     histogram::{COARSE, SessionHistograms},
-    session::Session,
-    tag::TagKey,
+    session::UNTAGGED,
+    tag::{TagKey, TagText},
 };
 
 use super::Ledger;
-use crate::model::{
-    entry::{TypeNames, id_of},
-    histogram::Histogram,
-    look::Look,
-    snapshot::Focus,
-};
+use crate::model::{entry::id_of, histogram::Histogram, look::Look, snapshot::Focus};
 
 /// Which one that is.
 #[derive(Clone, Debug)]
@@ -31,18 +26,22 @@ impl Ledger {
     }
 
     /// The slots of the session in focus, of all that are in use: their histograms are wanted.
-    pub fn focus_slots(&mut self, sessions: &[(u32, Session)]) -> Vec<u32> {
+    pub fn focus_slots(&mut self, look: &Look) -> Vec<u32> {
         let Some(focused) = &mut self.focus else { return Vec::new() };
-        let mut slots = sessions.iter().filter(|(_, session)| session.tag.chars > 0);
         if focused.key.is_none() {
-            focused.key = find(&focused.session_id, slots.clone().map(|(_, it)| it), &self.types);
+            // Those that this look has met are not in the ledger yet.
+            let known = self.sessions.iter().filter_map(|(key, entry)| Some((*key, entry.tag?)));
+            let mut all = known.chain(look.met.iter().map(|(_, tag)| (tag.key(), *tag)));
+            let is_it = |tag: &TagText| id_of(tag, &self.types).0 == *focused.session_id;
+            focused.key = all.find(|(_, tag)| is_it(tag)).map(|(key, _)| key);
         }
         let Some(key) = focused.key else { return Vec::new() };
-        let Some(tag) = slots.find(|(_, it)| it.tag.key() == key).map(|(_, it)| it.tag) else {
-            return Vec::new();
+        let is_its = |slot: &u32| match look.met.iter().find(|(met, _)| met == slot) {
+            Some((_, tag)) => tag.key() == key,
+            None => self.sessions.is_in(&key, *slot),
         };
-        let its = sessions.iter().filter(|(_, session)| session.tag == tag);
-        its.map(|(slot, _)| *slot).collect()
+        let slots = look.sessions.iter().map(|session| session.slot);
+        slots.filter(|slot| *slot != UNTAGGED && is_its(slot)).collect()
     }
 
     /// What a close look shows.
@@ -58,14 +57,6 @@ impl Ledger {
             off_cpu: Histogram::of(COARSE, &sum.off_cpu),
         })
     }
-}
-
-fn find<'a>(
-    id: &str,
-    mut sessions: impl Iterator<Item = &'a Session>,
-    types: &TypeNames,
-) -> Option<TagKey> {
-    sessions.find(|session| id_of(&session.tag, types).0 == id).map(|session| session.tag.key())
 }
 
 /// Two sessions' counts, or what is to be added to a session's.

@@ -11,7 +11,8 @@ const S: u64 = 1_000_000;
 
 /// A look at one session in slot 1 that has used so much, has made so many polls and last ran then.
 fn of_one(at_us: u64, cpu_us: u64, polls: u64, last_us: u64) -> Look {
-    let session = session::Session { polls, ..counters("AJ_1", cpu_us, last_us) };
+    let mut session = counters("AJ_1", cpu_us, last_us);
+    session.counters.polls = polls;
     look(at_us, vec![], vec![(1, session)])
 }
 
@@ -165,7 +166,8 @@ fn a_stall_stays_one_when_the_threshold_is_raised_over_it() {
     let picture = ledger.picture(&of_one(2_300_000, 1, 1, 0), false);
     assert_eq!((stalls(&picture), picture.health.lost), ((1, 1), vec![]), "neither lost nor less");
     // The next one is counted by the kernel, and is the second.
-    let session = session::Session { stalls: 1, ..counters("AJ_1", 1, 0) };
+    let mut session = counters("AJ_1", 1, 0);
+    session.counters.stalls = 1;
     let next = ledger.picture(&look(2_400_000, vec![], vec![(1, session)]), false);
     assert_eq!(next.sessions[0].usage.stalls, 2);
 }
@@ -180,11 +182,9 @@ fn a_close_look_adds_up_what_all_slots_of_the_session_counted() {
     let mut ledger = ledger();
     let slots = || vec![(1, counters("AJ_1", 500, 10)), (9, counters("AJ_1", 70, 20))];
     let mut at = look(100, vec![], slots());
-    assert!(
-        ledger.focus_slots(&at.sessions).is_empty() && ledger.picture(&at, false).focus.is_none()
-    );
+    assert!(ledger.focus_slots(&at).is_empty() && ledger.picture(&at, false).focus.is_none());
     ledger.focus(Some("AJ_1".into()));
-    assert_eq!(ledger.focus_slots(&at.sessions), [1, 9]);
+    assert_eq!(ledger.focus_slots(&at), [1, 9]);
     at.focus = vec![lengths(5, 0), lengths(7, 2)];
     let counted =
         |picture: Snapshot| picture.focus.map(|focus| (focus.polls.count(), focus.off_cpu.count()));
@@ -195,13 +195,11 @@ fn a_close_look_adds_up_what_all_slots_of_the_session_counted() {
     ledger.take(Fact::SessionGone(Box::new(counters("AJ_1", 500, 10))));
     ledger.take(Fact::LengthsBefore(key, Box::new(lengths(3, 1))));
     let mut at = look(200, vec![], slots().split_off(1));
-    assert_eq!(ledger.focus_slots(&at.sessions), [9]);
+    assert_eq!(ledger.focus_slots(&at), [9]);
     at.focus = vec![lengths(8, 2)];
     assert_eq!(counted(ledger.picture(&at, false)), Some((10, 1)));
     ledger.focus(Some("AJ_2".into()));
-    assert!(
-        ledger.focus_slots(&at.sessions).is_empty() && ledger.picture(&at, false).focus.is_none()
-    );
+    assert!(ledger.focus_slots(&at).is_empty() && ledger.picture(&at, false).focus.is_none());
 }
 
 #[test]
