@@ -179,7 +179,7 @@ pub fn losses(snapshot: &Snapshot) -> String {
 
 /// What the table shows of the sessions.
 pub fn selection(snapshot: &Snapshot, order: &Order, shown: usize) -> Vec<String> {
-    let total = Order { show_ended: order.show_ended, ..Order::default() }.count_rows(snapshot);
+    let total = order.count_of(snapshot);
     let arrow = if order.is_descending() { '↓' } else { '↑' };
     let mut facts = vec![
         if shown == total {

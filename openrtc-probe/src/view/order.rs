@@ -199,14 +199,51 @@ impl Default for Order {
 impl Order {
     /// The sessions of the picture, and those that ended in the last minute, as a table lists them.
     pub fn rows<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a Session> {
-        let mut kept: Vec<_> = self.listed(snapshot).collect();
-        self.sort(&mut kept);
-        kept
+        let listing = self.listing(snapshot);
+        listing.0.iter().filter_map(|place| place.in_(snapshot)).collect()
     }
 
-    /// How many there are: [`Order::rows`] without the sorting.
-    pub fn count_rows(&self, snapshot: &Snapshot) -> usize {
-        self.listed(snapshot).count()
+    /// How many there are before any filter.
+    pub fn count_of(&self, snapshot: &Snapshot) -> usize {
+        let Snapshot { sessions, ended, .. } = snapshot;
+        if self.lists_ended() {
+            return sessions.len() + ended.len();
+        }
+        sessions.iter().filter(|session| session.status != Status::Ended).count()
+    }
+
+    /// The same as places in the picture, without a copy of anything: there may be ten thousand, ten
+    /// times a second.
+    pub fn listing(&self, snapshot: &Snapshot) -> Listing {
+        let needle = Needle::new(&self.filter);
+        let keeps = |place: &Place| {
+            place.in_(snapshot).is_some_and(|session| {
+                (self.lists_ended() || session.status != Status::Ended)
+                    && self.keeps(session, &needle)
+            })
+        };
+        let mut places = by_id(snapshot);
+        places.retain(keeps);
+        let is_descending = self.is_descending();
+        let text = |place: &Place| place.in_(snapshot).map_or("", |session| self.text(session));
+        match self.sort {
+            Sort::SessionId if !is_descending => {}
+            Sort::SessionId | Sort::AgentName => places.sort_by(|a, b| {
+                let order = text(a).cmp(text(b));
+                if is_descending { order.reverse() } else { order }
+            }),
+            _ => {
+                // Stable without a second buffer: the place in the order by id breaks ties.
+                let key = |(at, place): (u32, &Place)| {
+                    let number = place.in_(snapshot).map(|session| self.number(session));
+                    (number.unwrap_or((true, 0)), at, *place)
+                };
+                let mut keys: Vec<_> = (0..).zip(&places).map(key).collect();
+                keys.sort_unstable_by_key(|(number, at, _)| (*number, *at));
+                places = keys.into_iter().map(|(_, _, place)| place).collect();
+            }
+        }
+        Listing(places)
     }
 
     /// The sessions to show, in order.
@@ -236,17 +273,6 @@ impl Order {
         self.show_ended || self.status == StatusFilter::Ended
     }
 
-    fn listed<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Session> {
-        let needle = Needle::new(&self.filter);
-        let is_with_ended = self.lists_ended();
-        snapshot
-            .sessions
-            .iter()
-            .chain(&snapshot.ended)
-            .filter(move |session| is_with_ended || session.status != Status::Ended)
-            .filter(move |session| self.keeps(session, &needle))
-    }
-
     fn keeps(&self, session: &Session, needle: &Needle) -> bool {
         let (agent, tenant) = (session.agent_name.as_deref(), session.tenant.as_deref());
         self.status.keeps(session.status)
@@ -269,16 +295,81 @@ impl Order {
                 let order = self.text(a).cmp(self.text(b));
                 if is_descending { order.reverse() } else { order }
             }),
-            _ => kept.sort_by_cached_key(|session| match self.sort.key(session) {
-                Key::Number(Some(number)) => (false, if is_descending { !number } else { number }),
-                Key::Number(None) | Key::Text(_) => (true, 0),
-            }),
+            _ => kept.sort_by_cached_key(|session| self.number(session)),
+        }
+    }
+
+    /// What sorts numbers, the first one lowest; an unknown one last.
+    fn number(&self, session: &Session) -> (bool, u64) {
+        match self.sort.key(session) {
+            Key::Number(Some(number)) => {
+                (false, if self.is_descending() { !number } else { number })
+            }
+            Key::Number(None) | Key::Text(_) => (true, 0),
         }
     }
 
     fn text<'a>(&self, session: &'a Session) -> &'a str {
         if let Key::Text(text) = self.sort.key(session) { text } else { "" }
     }
+}
+
+/// Sessions in their order, as places in a picture.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing(Vec<Place>);
+
+impl Listing {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The one at a place of the list, in the picture that it was made of.
+    pub fn get<'a>(&self, at: usize, snapshot: &'a Snapshot) -> Option<&'a Session> {
+        self.0.get(at)?.in_(snapshot)
+    }
+
+    /// All of them.
+    pub fn iter<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Session> {
+        self.0.iter().filter_map(|place| place.in_(snapshot))
+    }
+}
+
+/// A place in a picture: among its sessions, and behind them among the ended ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u32);
+
+impl Place {
+    fn in_(self, snapshot: &Snapshot) -> Option<&Session> {
+        let (at, sessions) = (self.0 as usize, &snapshot.sessions);
+        sessions.get(at).or_else(|| snapshot.ended.get(at.checked_sub(sessions.len())?))
+    }
+}
+
+/// All places by id. A picture has its sessions so; the few that have ended are put between them.
+fn by_id(snapshot: &Snapshot) -> Vec<Place> {
+    let Snapshot { sessions, ended, .. } = snapshot;
+    let count = sessions.len() as u32;
+    let with_id = |(at, session): (u32, &Session)| ((session.session_id.clone(), session.pid), at);
+    let mut gone: Vec<_> = (count..).zip(ended).map(with_id).collect();
+    gone.sort_unstable();
+    let mut places = Vec::with_capacity(sessions.len() + ended.len());
+    // Where the next of them belongs is found without a look at all sessions.
+    let mut at = 0;
+    for ((session_id, pid), place) in gone {
+        let rest = sessions.get(at..).unwrap_or_default();
+        let before = rest.partition_point(|one| (&one.session_id, one.pid) < (&session_id, pid));
+        places.extend((at..at + before).map(|at| Place(at as u32)));
+        places.push(Place(place));
+        at += before;
+    }
+    places.extend((at as u32..count).map(Place));
+    places
 }
 
 /// What is looked for in names, ready to be found in many.
@@ -330,9 +421,9 @@ mod tests {
 
     fn ids(order: &Order, sessions: &[Session]) -> String {
         let shown = order.apply(sessions);
-        let snapshot = Snapshot { sessions: sessions.to_vec(), ..Snapshot::default() };
+        let mut snapshot = Snapshot { sessions: sessions.to_vec(), ..Snapshot::default() };
+        snapshot.sessions.sort_by(|a, b| a.session_id.cmp(&b.session_id));
         assert_eq!(shown, order.rows(&snapshot));
-        assert_eq!(shown.len(), order.count_rows(&snapshot));
         shown.iter().map(|session| &*session.session_id).collect()
     }
 
@@ -405,7 +496,6 @@ mod tests {
         let snapshot = Snapshot { sessions, ended: vec![ended("c")], ..Snapshot::default() };
         let ids = |order: &Order| -> String {
             let rows = order.rows(&snapshot);
-            assert_eq!(rows.len(), order.count_rows(&snapshot));
             rows.iter().map(|session| &*session.session_id).collect()
         };
         let order = Order::default();

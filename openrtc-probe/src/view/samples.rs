@@ -226,6 +226,7 @@ pub fn hostile() -> Snapshot {
         ("x\u{301}\u{301}\u{301}\u{301}\u{301}\u{301}", "ok"),
     ];
     it.sessions = names.map(|(id, agent)| session(id, agent, Some("t\u{0}"))).into();
+    it.sessions.sort_by(|a, b| a.session_id.cmp(&b.session_id));
     it.stalls[0].session_id = Some(names[0].0.into());
     it.stalls[0].agent_name = Some(names[1].0.into());
     it.worker.python = "3.11\u{1b}]0;x\u{7}".into();

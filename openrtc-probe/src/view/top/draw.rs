@@ -121,10 +121,10 @@ impl Pen<'_, '_> {
 
 fn sessions(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
     let (page, palette) = (screen.page, screen.palette);
-    let sessions = screen.order.rows(snapshot);
-    let grid = Grid::fit(&columns_of::sessions(snapshot), page.columns, sessions.len());
+    let listing = &screen.listing;
+    let grid = Grid::fit(&columns_of::sessions(snapshot), page.columns, listing.len());
     pen.titles(page.titles_at, &grid, |column| column.sort == Some(screen.order.sort));
-    let rows = (1..).zip(&sessions).skip(screen.sessions.scroll);
+    let rows = (1..).zip(listing.iter(snapshot)).skip(screen.sessions.scroll);
     for (line, (slot, session)) in page.body.range().zip(rows) {
         let style = match session.status {
             Status::Active => Style::new(),
@@ -134,7 +134,7 @@ fn sessions(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
         let is_selected = screen.sessions.selected().is_some_and(|it| it.is(session));
         pen.row(line, &grid.line(&Row::Session(slot, session)), style, is_selected);
     }
-    if sessions.is_empty() {
+    if listing.is_empty() {
         let why = header::why_empty(snapshot, &screen.order, page.columns);
         pen.texts(page.body, &why, Palette::PAST);
     }
@@ -220,7 +220,7 @@ fn selection(snapshot: &Snapshot, screen: &Screen) -> String {
 }
 
 fn sessions_shown(snapshot: &Snapshot, screen: &Screen) -> Vec<String> {
-    let shown = screen.order.rows(snapshot).len();
+    let shown = screen.listing.len();
     let mut facts = header::selection(snapshot, &screen.order, shown);
     let body = screen.page.body.lines;
     if shown > body {

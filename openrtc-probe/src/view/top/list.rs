@@ -26,7 +26,31 @@ pub(super) enum Move {
     To(usize),
 }
 
-impl<T: Clone + PartialEq> List<T> {
+/// What is in a list: as many as there are, and how one and its place lead to each other.
+pub(super) trait Items<T> {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// The one at a place.
+    fn at(&self, place: usize) -> Option<T>;
+    /// The place of one.
+    fn place_of(&self, item: &T) -> Option<usize>;
+}
+
+impl<T: Clone + PartialEq> Items<T> for [T] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn at(&self, place: usize) -> Option<T> {
+        self.get(place).cloned()
+    }
+
+    fn place_of(&self, item: &T) -> Option<usize> {
+        self.iter().position(|one| one == item)
+    }
+}
+
+impl<T: Clone> List<T> {
     /// What is selected.
     pub(super) fn selected(&self) -> Option<&T> {
         self.selected.as_ref().map(|(item, _)| item)
@@ -35,14 +59,13 @@ impl<T: Clone + PartialEq> List<T> {
     /// The same over `items` as they are now, `room` of which are seen: an item that has gone leaves the
     /// selection to the one at its place.
     #[must_use]
-    pub(super) fn fit(&self, items: &[T], room: usize) -> Self {
-        let room = room.max(1);
+    pub(super) fn fit(&self, items: &(impl Items<T> + ?Sized), room: usize) -> Self {
+        let (count, room) = (items.count(), room.max(1));
         let selected = self.selected.as_ref().and_then(|(item, was_at)| {
-            let at = items.iter().position(|one| one == item);
-            let at = at.unwrap_or((*was_at).min(items.len().saturating_sub(1)));
-            items.get(at).map(|item| (item.clone(), at))
+            let at = items.place_of(item).unwrap_or((*was_at).min(count.saturating_sub(1)));
+            items.at(at).map(|item| (item, at))
         });
-        let mut scroll = self.scroll.min(items.len().saturating_sub(room));
+        let mut scroll = self.scroll.min(count.saturating_sub(room));
         if let Some((_, at)) = &selected
             && self.follows
         {
@@ -53,15 +76,15 @@ impl<T: Clone + PartialEq> List<T> {
 
     /// Selects another one of `items`; with none selected, the first one seen.
     #[must_use]
-    pub(super) fn go(&self, items: &[T], to: Move) -> Self {
-        let last = items.len().saturating_sub(1);
+    pub(super) fn go(&self, items: &(impl Items<T> + ?Sized), to: Move) -> Self {
+        let last = items.count().saturating_sub(1);
         let at = match (to, &self.selected) {
             (Move::To(at), _) => at.min(last),
             (Move::By(by), Some((_, at))) => at.saturating_add_signed(by).min(last),
             (Move::By(1..), None) => self.scroll.min(last),
             (Move::By(_), None) => return self.clone(),
         };
-        let selected = items.get(at).map(|item| (item.clone(), at));
+        let selected = items.at(at).map(|item| (item, at));
         Self { selected, scroll: self.scroll, follows: true }
     }
 
@@ -83,7 +106,7 @@ impl<T: Clone + PartialEq> List<T> {
 mod tests {
     use super::*;
 
-    const MANY: [char; 6] = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const MANY: &[char] = &['a', 'b', 'c', 'd', 'e', 'f'];
 
     fn at(list: &List<char>) -> (Option<char>, usize) {
         (list.selected().copied(), list.scroll)
@@ -91,32 +114,32 @@ mod tests {
 
     #[test]
     fn the_selection_stays_on_its_item_and_in_sight() {
-        let list = List::default().go(&MANY, Move::By(1)).fit(&MANY, 3);
+        let list = List::default().go(MANY, Move::By(1)).fit(MANY, 3);
         assert_eq!(at(&list), (Some('a'), 0), "the first one seen");
-        let list = list.go(&MANY, Move::By(4)).fit(&MANY, 3);
+        let list = list.go(MANY, Move::By(4)).fit(MANY, 3);
         assert_eq!(at(&list), (Some('e'), 2));
-        let turned: Vec<char> = MANY.into_iter().rev().collect();
-        assert_eq!(at(&list.fit(&turned, 3)), (Some('e'), 1), "it is at place 1 now");
-        assert_eq!(at(&list.go(&MANY, Move::To(usize::MAX)).fit(&MANY, 3)), (Some('f'), 3));
-        assert_eq!(at(&list.go(&MANY, Move::By(-9)).fit(&MANY, 3)), (Some('a'), 0));
+        let turned: Vec<char> = MANY.iter().rev().copied().collect();
+        assert_eq!(at(&list.fit(turned.as_slice(), 3)), (Some('e'), 1), "it is at place 1 now");
+        assert_eq!(at(&list.go(MANY, Move::To(usize::MAX)).fit(MANY, 3)), (Some('f'), 3));
+        assert_eq!(at(&list.go(MANY, Move::By(-9)).fit(MANY, 3)), (Some('a'), 0));
     }
 
     #[test]
     fn what_has_gone_leaves_its_place_to_the_next() {
-        let list = List::default().go(&MANY, Move::To(5)).fit(&MANY, 3);
-        assert_eq!(at(&list.fit(&['a', 'b'], 3)), (Some('b'), 0));
-        assert_eq!(at(&list.fit(&[], 3)), (None, 0));
-        let list = List::default().go(&MANY, Move::To(1));
-        assert_eq!(list.fit(&['a', 'c', 'd'], 3).selected(), Some(&'c'));
+        let list = List::default().go(MANY, Move::To(5)).fit(MANY, 3);
+        assert_eq!(at(&list.fit(['a', 'b'].as_slice(), 3)), (Some('b'), 0));
+        assert_eq!(at(&list.fit([].as_slice(), 3)), (None, 0));
+        let list = List::default().go(MANY, Move::To(1));
+        assert_eq!(list.fit(['a', 'c', 'd'].as_slice(), 3).selected(), Some(&'c'));
     }
 
     #[test]
     fn rolling_leaves_the_selection_out_of_sight() {
-        let list = List::default().go(&MANY, Move::To(0)).fit(&MANY, 2);
-        let list = list.roll(3).fit(&MANY, 2);
+        let list = List::default().go(MANY, Move::To(0)).fit(MANY, 2);
+        let list = list.roll(3).fit(MANY, 2);
         assert_eq!(at(&list), (Some('a'), 3));
-        assert_eq!(at(&list.roll(9).fit(&MANY, 2)), (Some('a'), 4));
-        assert_eq!(at(&list.go(&MANY, Move::By(1)).fit(&MANY, 2)), (Some('b'), 1));
+        assert_eq!(at(&list.roll(9).fit(MANY, 2)), (Some('a'), 4));
+        assert_eq!(at(&list.go(MANY, Move::By(1)).fit(MANY, 2)), (Some('b'), 1));
         assert_eq!(at(&list.free()), (None, 3));
     }
 }

@@ -6,7 +6,7 @@ use crate::view::grid::Grid;
 use crate::view::harmless::width;
 use crate::view::order::Sort;
 use crate::view::top::keys::{Command, Key, Press, command_of};
-use crate::view::top::list::Move;
+use crate::view::top::list::{Items as _, Move};
 use crate::view::top::prompt::{Asks, Prompt, Typed};
 use crate::view::top::screen::{Chosen, Pane, RATES_HZ, Screen};
 
@@ -221,7 +221,7 @@ fn go(next: &mut Screen, snapshot: &Snapshot, to: Move) {
     match next.pane {
         _ if next.help => next.scroll = moved(next.scroll, to),
         Pane::Sessions => next.sessions = next.sessions.go(&next.rows(snapshot), to),
-        Pane::Stalls => next.stalls = next.stalls.go(&next.stall_ids(snapshot), to),
+        Pane::Stalls => next.stalls = next.stalls.go(&*next.stall_ids(snapshot), to),
         Pane::Details => next.scroll = moved(next.scroll, to),
     }
 }
@@ -257,8 +257,9 @@ fn click(next: &mut Screen, snapshot: &Snapshot, column: usize, line: usize) {
     } else if let Some(at) = page.body.of(line) {
         match next.pane {
             Pane::Sessions => {
-                let (rows, at) = (next.rows(snapshot), at + next.sessions.scroll);
-                pick(next, snapshot, rows.get(at).cloned(), at);
+                let at = at + next.sessions.scroll;
+                let row = next.rows(snapshot).at(at);
+                pick(next, snapshot, row, at);
             }
             Pane::Stalls => {
                 let at = at + next.stalls.scroll;
@@ -266,7 +267,7 @@ fn click(next: &mut Screen, snapshot: &Snapshot, column: usize, line: usize) {
                 let is_same = ids.get(at).is_some() && ids.get(at) == next.stalls.selected();
                 match (is_same, at < ids.len()) {
                     (true, _) => details(next, snapshot),
-                    (_, true) => next.stalls = next.stalls.go(&ids, Move::To(at)),
+                    (_, true) => next.stalls = next.stalls.go(&*ids, Move::To(at)),
                     _ => {}
                 }
             }
@@ -287,7 +288,7 @@ fn pick(next: &mut Screen, snapshot: &Snapshot, row: Option<Chosen>, at: usize) 
 
 /// What the title at this column of the screen sorts by.
 fn title_at(screen: &Screen, snapshot: &Snapshot, column: usize) -> Option<Sort> {
-    let slots = screen.order.rows(snapshot).len();
+    let slots = screen.listing.len();
     let grid = Grid::fit(&columns_of::sessions(snapshot), screen.page.columns, slots);
     let mut end = 0;
     let hit = grid.titles().find(|(_, title)| {

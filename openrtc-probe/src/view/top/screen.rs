@@ -1,12 +1,12 @@
 //! What the reader has chosen to see.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::model::{Session, Snapshot, Stall};
-use crate::view::order::Order;
+use crate::view::order::{Listing, Order};
 use crate::view::stalls::listed;
 use crate::view::top::draw::details_lines;
-use crate::view::top::list::List;
+use crate::view::top::list::{Items, List};
 use crate::view::top::page::Page;
 use crate::view::top::palette::Palette;
 use crate::view::top::prompt::Prompt;
@@ -47,6 +47,31 @@ impl Chosen {
     }
 }
 
+/// The sessions of a picture in their order.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) listing: &'a Listing,
+    pub(super) snapshot: &'a Snapshot,
+}
+
+impl Items<Chosen> for Rows<'_> {
+    fn count(&self) -> usize {
+        self.listing.len()
+    }
+
+    fn at(&self, place: usize) -> Option<Chosen> {
+        self.listing.get(place, self.snapshot).map(Chosen::of)
+    }
+
+    fn place_of(&self, chosen: &Chosen) -> Option<usize> {
+        // One picture has its ids from the one before: their text has to be compared only where it has not.
+        let is_same = |session: &Session| Arc::ptr_eq(&chosen.session_id, &session.session_id);
+        let all = || self.listing.iter(self.snapshot);
+        let place = all().position(|session| is_same(session) && chosen.is(session));
+        place.or_else(|| all().position(|session| chosen.is(session)))
+    }
+}
+
 /// Pictures a second that can be chosen.
 pub(super) const RATES_HZ: [f64; 5] = [0.5, 1.0, 2.0, 5.0, 10.0];
 
@@ -80,7 +105,9 @@ pub struct Screen {
     pub(super) scroll: usize,
     /// Where the details were opened from.
     pub(super) opened_from: Pane,
-    /// What is where, as of the last [`Screen::fit`].
+    /// The sessions in their order, as of the last [`Screen::fit`].
+    pub(super) listing: Rc<Listing>,
+    /// What is where, as of then.
     pub(super) page: Page,
 }
 
@@ -102,6 +129,7 @@ impl Screen {
             details_of: None,
             scroll: 0,
             opened_from: Pane::default(),
+            listing: Rc::default(),
             page: Page::default(),
         }
     }
@@ -115,25 +143,30 @@ impl Screen {
     /// comes before each drawing.
     #[must_use]
     pub fn fit(&self, snapshot: &Snapshot, columns: u16, lines: u16) -> Self {
-        let rows = self.rows(snapshot);
-        let page = Page::new(snapshot, self, rows.len(), columns, lines);
-        let mut next = Self { page, ..self.clone() };
+        let listing = match self.pane {
+            Pane::Sessions => self.order.listing(snapshot),
+            Pane::Stalls | Pane::Details => Listing::default(),
+        };
+        let page = Page::new(snapshot, self, listing.len(), columns, lines);
+        let mut next = Self { page, listing: Rc::new(listing), ..self.clone() };
         match self.pane {
-            Pane::Sessions => next.sessions = self.sessions.fit(&rows, next.page.body.lines),
+            Pane::Sessions => {
+                next.sessions = self.sessions.fit(&next.rows(snapshot), page.body.lines)
+            }
             Pane::Stalls => {
-                next.stalls = self.stalls.fit(&self.stall_ids(snapshot), next.page.body.lines);
+                next.stalls = self.stalls.fit(&*self.stall_ids(snapshot), page.body.lines);
             }
             Pane::Details => {
                 let count = details_lines(snapshot, self, columns).len();
-                next.scroll = self.scroll.min(count.saturating_sub(next.page.body.lines));
+                next.scroll = self.scroll.min(count.saturating_sub(page.body.lines));
             }
         }
         next
     }
 
-    /// The sessions in their order.
-    pub(super) fn rows(&self, snapshot: &Snapshot) -> Vec<Chosen> {
-        self.order.rows(snapshot).into_iter().map(Chosen::of).collect()
+    /// The sessions in their order, as of the last [`Screen::fit`].
+    pub(super) fn rows<'a>(&'a self, snapshot: &'a Snapshot) -> Rows<'a> {
+        Rows { listing: &self.listing, snapshot }
     }
 
     /// The stalls in their order.

@@ -119,7 +119,12 @@ fn several_workers_in_one_table() {
 
 #[test]
 fn more_sessions_than_lines_scrolled_to_the_end() {
-    let end = press(&screen(), &samples::many(200), Press::Key(Key::Char('G'))).0;
+    let end = press(
+        &screen().fit(&samples::many(200), 80, 24),
+        &samples::many(200),
+        Press::Key(Key::Char('G')),
+    )
+    .0;
     keep("many_end", &samples::many(200), &end);
 }
 
