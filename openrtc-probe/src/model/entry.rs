@@ -207,7 +207,7 @@ impl Entry {
     }
 
     /// Its id as views show it, and what that is made of.
-    fn id(&mut self, types: &TypeNames) -> (Arc<str>, IdType) {
+    pub(super) fn id(&mut self, types: &TypeNames) -> (Arc<str>, IdType) {
         if let Some(id) = &self.id {
             return (Arc::clone(id), IdType::Text);
         }

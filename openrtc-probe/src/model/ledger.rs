@@ -144,7 +144,10 @@ impl Ledger {
                 entry.names.agent = names.agent.or(entry.names.agent.take());
                 entry.names.tenant = names.tenant.or(entry.names.tenant.take());
             }
-            Fact::TypeNamed(ty, name) => drop(self.types.insert(ty, name)),
+            Fact::TypeNamed(ty, name) => {
+                self.types.insert(ty, name);
+                self.sessions.ids_have_changed();
+            }
             Fact::Live(tags, at_ns) => self.census = Some(Census { tags, at_ns }),
             Fact::ThreadGone(thread) => {
                 let look = ThreadLook::new(*thread);
@@ -340,8 +343,10 @@ impl Ledger {
         for (slot, tag) in look.met.iter().filter(|(slot, _)| *slot != UNTAGGED) {
             let key = tag.key();
             self.sessions.bind(*slot, key);
-            let is_new = self.sessions.entry(key).is_new(tag);
-            self.seen += u64::from(is_new);
+            if self.sessions.entry(key).is_new(tag) {
+                self.seen += 1;
+                self.sessions.ids_have_changed();
+            }
         }
         for SlotLook { slot, counters } in &look.sessions {
             let mut usage = Usage::of(counters);
@@ -452,9 +457,9 @@ impl Ledger {
         };
         let moment = Moment { now_ns: look.at_ns, types: &self.types, home, rates };
         let (mut rows, mut ended) = (Vec::with_capacity(self.sessions.len()), Vec::new());
-        for (key, entry) in self.sessions.iter_mut() {
-            if entry.end >= End::Shown || entry.tag.is_none() {
-                continue;
+        self.sessions.visit_by_id(&self.types, |key, entry| {
+            if entry.end >= End::Shown {
+                return;
             }
             if entry.end == End::No {
                 entry.peak_bytes = entry.peak_bytes.max(home.bytes);
@@ -468,9 +473,9 @@ impl Ledger {
                 ended.push(Gone { key, at_ns: look.at_ns, last_at_ns, row: row.clone() });
             }
             rows.push(row);
-        }
+        });
         self.ended.add(ended);
-        by_id(rows)
+        rows
     }
 
     fn fold(&mut self, session: &session::Session) {
@@ -534,11 +539,4 @@ fn account(worker: &mut Worker, in_contexts_ns: u64, is_known: bool) {
         (worker.cpu_ns, worker.cpu_ratio) = (worker.cpu_ns.max(placed_ns), None);
         worker.accounted_ratio = None;
     }
-}
-
-/// Sorted by id. Rows are large: each is moved once.
-fn by_id(mut rows: Vec<Session>) -> Vec<Session> {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by(|a, b| rows[*a].session_id.cmp(&rows[*b].session_id));
-    order.into_iter().map(|at| std::mem::take(&mut rows[at])).collect()
 }

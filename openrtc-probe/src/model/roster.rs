@@ -4,11 +4,11 @@
 //! They lie side by side, in pages that never move, and are visited in that order. Which one a slot of the
 //! kernel's belongs to is known by the slot, so that no tag has to be read and hashed again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use openrtc_common::tag::TagKey;
 
-use super::entry::Entry;
+use super::entry::{Entry, TypeNames};
 
 /// Sessions in a page.
 const PAGE: usize = 256;
@@ -24,6 +24,8 @@ pub(super) struct Roster {
     free: Vec<u32>,
     /// The place of each slot's session.
     slots: Vec<u32>,
+    /// The places of those that are shown, by id; `None` once it does not hold any more.
+    by_id: Option<Vec<u32>>,
 }
 
 impl Roster {
@@ -100,6 +102,37 @@ impl Roster {
         gone.iter().for_each(|key| self.remove(key));
     }
 
+    /// The order by id does not hold any more: somebody has got an id, or another one.
+    pub(super) fn ids_have_changed(&mut self) {
+        self.by_id = None;
+    }
+
+    /// Visits all that have an id, in the order of their ids.
+    pub(super) fn visit_by_id(
+        &mut self,
+        types: &TypeNames,
+        mut visit: impl FnMut(&TagKey, &mut Entry),
+    ) {
+        let order = self.by_id.take().unwrap_or_else(|| self.order(types));
+        for place in &order {
+            if let Some((key, entry)) = self.at_mut(*place) {
+                visit(key, entry);
+            }
+        }
+        self.by_id = Some(order);
+    }
+
+    fn order(&mut self, types: &TypeNames) -> Vec<u32> {
+        let places = (0..).zip(self.pages.iter_mut().flatten());
+        let with_ids = places.filter_map(|(place, room)| {
+            let (_, entry) = room.as_mut()?;
+            entry.tag.is_some().then(|| (entry.id(types).0, place))
+        });
+        let mut with_ids: Vec<(Arc<str>, u32)> = with_ids.collect();
+        with_ids.sort_unstable();
+        with_ids.into_iter().map(|(_, place)| place).collect()
+    }
+
     fn at(&self, place: u32) -> Option<&(TagKey, Entry)> {
         self.pages.get(place as usize / PAGE)?.get(place as usize % PAGE)?.as_ref()
     }
@@ -127,6 +160,7 @@ impl Roster {
         // Whoever comes to this place next is not in the slots of who was there.
         self.slots.iter_mut().filter(|of| **of == place).for_each(|of| *of = NOBODY);
         self.free.push(place);
+        self.by_id = None;
     }
 }
 
