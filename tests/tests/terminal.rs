@@ -137,7 +137,9 @@ fn keys_sort_filter_and_help() -> Result<()> {
         let terminal = start(setting, worker)?;
         let (hot, blocks) = (session(worker, "hot")?, session(worker, "block")?);
         terminal.wait_for("hot session on top", SOON, |screen| {
-            let first = screen.lines().find(|line| line.contains("AJ_"));
+            // The verdict above the table names a session too.
+            let is_row = |line: &&str| line.trim_start_matches(['!', ' ']).starts_with("1 AJ_");
+            let first = screen.lines().find(is_row);
             screen.contains("sort cpu_pct") && first.is_some_and(|line| line.contains(&hot))
         })?;
         terminal.press("s")?;
