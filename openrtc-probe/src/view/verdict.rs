@@ -138,7 +138,8 @@ fn how_much(it: &Snapshot, blame: &Blame<'_>) -> Vec<String> {
         Times::Exactly(times) => Some(format!("{times} stalls/min")),
         Times::About(times) => Some(format!("~{times} stalls/min")),
     };
-    let worst = (blame.times.count() > 1 && !blame.is_now()).then(|| format!("worst {length}"));
+    let worst = at_least(blame.worst, blame.worst.duration_ns);
+    let worst = (blame.times.count() > 1 && !blame.is_now()).then(|| format!("worst {worst}"));
     let late = stall.anatomy.late.as_ref().filter(|late| late.count > 0);
     let late = late.map(|late| format!("{} waited", plural(late.count.into(), "session")));
     [times, worst, late].into_iter().flatten().collect()

@@ -32,8 +32,11 @@ pub enum Culprit<'a> {
 pub struct Blame<'a> {
     /// Who.
     pub culprit: Culprit<'a>,
-    /// One that goes on for so long that it alone is to be told; else the worst of the minute.
+    /// One that goes on for so long that it alone is to be told; else the one that, with its repeats, took
+    /// most of the minute.
     pub stall: &'a Stall,
+    /// The longest.
+    pub worst: &'a Stall,
     /// How often.
     pub times: Times,
     /// How long together, about.
@@ -94,22 +97,29 @@ fn is_now(stall: &Stall) -> bool {
 
 /// All culprits of the last minute.
 fn blames(it: &Snapshot) -> Vec<Blame<'_>> {
-    let mut blames: Vec<Blame<'_>> = Vec::new();
+    // Each with what its stall took.
+    let mut blames: Vec<(Blame<'_>, u64)> = Vec::new();
     for stall in &it.stalls {
         let Some((times, total_ns)) = share(stall, it.at_unix_ns) else { continue };
         let culprit = culprit(stall);
-        match blames.iter_mut().find(|blame| blame.culprit == culprit) {
-            Some(blame) => {
+        match blames.iter_mut().find(|(blame, _)| blame.culprit == culprit) {
+            Some((blame, most_ns)) => {
                 blame.times = plus(blame.times, times);
                 blame.total_ns = blame.total_ns.saturating_add(total_ns);
-                if stall.duration_ns > blame.stall.duration_ns {
-                    blame.stall = stall;
+                if stall.duration_ns > blame.worst.duration_ns {
+                    blame.worst = stall;
+                }
+                if total_ns > *most_ns {
+                    (blame.stall, *most_ns) = (stall, total_ns);
                 }
             }
-            None => blames.push(Blame { culprit, stall, times, total_ns }),
+            None => {
+                let blame = Blame { culprit, stall, worst: stall, times, total_ns };
+                blames.push((blame, total_ns));
+            }
         }
     }
-    blames
+    blames.into_iter().map(|(blame, _)| blame).collect()
 }
 
 fn plus(one: Times, other: Times) -> Times {

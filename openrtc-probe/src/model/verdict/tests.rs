@@ -222,6 +222,25 @@ fn the_most_stalled_time_is_to_blame_and_a_long_stall_that_goes_on_before_it() {
 }
 
 #[test]
+fn the_place_is_that_of_what_took_most_and_not_of_the_worst() {
+    let mut it = healthy();
+    let again = Repeats {
+        count: 4,
+        total_ns: 480 * MS,
+        first_unix_ns: AT - i128::from(20 * S),
+        last_unix_ns: AT - i128::from(9 * S),
+    };
+    it.stalls = vec![
+        stall("AJ_1", 196, Class::Cpu),
+        Stall { repeats: again, ..stall("AJ_1", 125, Class::Sleep) },
+    ];
+    let blame = blame(&it);
+    assert_eq!(blame.stall.anatomy.causes.first(), Some(Class::Sleep));
+    assert_eq!(blame.worst.duration_ns, 196 * MS);
+    assert_eq!((blame.times, blame.total_ns), (Times::Exactly(5), 676 * MS));
+}
+
+#[test]
 fn of_stalls_that_came_again_those_of_the_last_minute_count() {
     let mut it = healthy();
     let repeats = |first_s: u64, last_s: u64| Repeats {
