@@ -102,21 +102,19 @@ fn blames(it: &Snapshot) -> Vec<Blame<'_>> {
     for stall in &it.stalls {
         let Some((times, total_ns)) = share(stall, it.at_unix_ns) else { continue };
         let culprit = culprit(stall);
-        match blames.iter_mut().find(|(blame, _)| blame.culprit == culprit) {
-            Some((blame, most_ns)) => {
-                blame.times = plus(blame.times, times);
-                blame.total_ns = blame.total_ns.saturating_add(total_ns);
-                if stall.duration_ns > blame.worst.duration_ns {
-                    blame.worst = stall;
-                }
-                if total_ns > *most_ns {
-                    (blame.stall, *most_ns) = (stall, total_ns);
-                }
-            }
-            None => {
-                let blame = Blame { culprit, stall, worst: stall, times, total_ns };
-                blames.push((blame, total_ns));
-            }
+        let known = blames.iter_mut().find(|(blame, _)| blame.culprit == culprit);
+        let Some((blame, most_ns)) = known else {
+            let blame = Blame { culprit, stall, worst: stall, times, total_ns };
+            blames.push((blame, total_ns));
+            continue;
+        };
+        blame.times = plus(blame.times, times);
+        blame.total_ns = blame.total_ns.saturating_add(total_ns);
+        if stall.duration_ns > blame.worst.duration_ns {
+            blame.worst = stall;
+        }
+        if total_ns > *most_ns {
+            (blame.stall, *most_ns) = (stall, total_ns);
         }
     }
     blames.into_iter().map(|(blame, _)| blame).collect()
