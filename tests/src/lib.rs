@@ -10,6 +10,7 @@
 //! | [`worker`] | a fixture worker: `ready`, `mark`, `truth` |
 //! | [`truth`] | the worker's own account |
 //! | [`probe`] | the daemon, attached |
+//! | [`driver`] | its library, driven without its loop |
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
@@ -32,6 +33,7 @@ pub mod clock;
 pub mod code_pages;
 pub mod container;
 pub mod cpu_watch;
+pub mod driver;
 pub mod field;
 pub mod interpreter;
 pub mod kernel;

@@ -7,11 +7,11 @@ use openrtc_common::config::Settings;
 use openrtc_probe::{
     bpf::{Capacity, CostAccounting, Kernel, ProgramCost, Programs},
     clock,
-    model::StallIds,
-    profiler::{self, Tag, Target},
+    profiler::{self, Target},
     worker::Worker,
 };
 use openrtc_tests::{
+    driver::target,
     field,
     setting::{Interpreter, Setting},
     worker::Worker as Fixture,
@@ -108,20 +108,6 @@ fn ns_per_step(steps: &mut Fixture) -> Result<f64> {
     let ns = |window| Ok(field::float(window, "cpu_ns")? / field::float(window, "n")?);
     let all: Vec<f64> = windows.iter().map(ns).collect::<Result<_>>()?;
     all.into_iter().reduce(f64::min).context("the worker made no steps")
-}
-
-fn target(pid: i32) -> Target {
-    Target {
-        pid,
-        tag: Tag::Variable,
-        session_var: "openrtc_session_id".into(),
-        agent_var: "openrtc_agent_name".into(),
-        tenant_var: "openrtc_tenant_id".into(),
-        stall_threshold_ns: 50_000_000,
-        is_kernel_logged: false,
-        is_job: false,
-        stall_ids: StallIds::default(),
-    }
 }
 
 fn attach_empty(target: &Target) -> Result<Kernel> {
