@@ -30,25 +30,20 @@ pub const COARSE_LEN: usize = COARSE.classes();
 /// Classes of [`FINE`].
 pub const FINE_LEN: usize = FINE.classes();
 
-/// The histograms of one session, in the slot that the `SESSIONS` map has it in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+/// Room for the classes of [`COARSE`]: a power of two, so that the verifier is shown by a mask that an index
+/// is inside.
+pub const COARSE_ROOM: usize = COARSE_LEN.next_power_of_two();
+/// The same for [`FINE`].
+pub const FINE_ROOM: usize = FINE_LEN.next_power_of_two();
+
+/// How long polls of one session took. A count begins anew after four billion polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct SessionHistograms {
-    /// Its polls on loop threads, by wall time.
-    pub polls: [u64; COARSE_LEN],
+pub struct Lengths {
+    /// Its polls on loop threads by wall time, in the classes of [`COARSE`].
+    pub polls: [u32; COARSE_ROOM],
     /// Those of them that slept, by how long they did in all.
-    pub off_cpu: [u64; COARSE_LEN],
-}
-
-/// Counts of a [`SessionHistograms`], which the programs index as one array: first `polls`, then `off_cpu`.
-pub const SESSION_COUNTS: usize = 2 * COARSE_LEN;
-
-const _: () = assert!(size_of::<SessionHistograms>() == SESSION_COUNTS * size_of::<u64>());
-
-impl Default for SessionHistograms {
-    fn default() -> Self {
-        Self { polls: [0; COARSE_LEN], off_cpu: [0; COARSE_LEN] }
-    }
+    pub off_cpu: [u32; COARSE_ROOM],
 }
 
 impl Resolution {
@@ -67,7 +62,7 @@ impl Resolution {
         if ns >> (LEAST_EXP + self.octaves) != 0 {
             return last;
         }
-        let exp = 63 - ns.leading_zeros();
+        let exp = ns.ilog2();
         let part = (ns >> (exp - self.part_bits)) as u32 & ((1 << self.part_bits) - 1);
         1 + ((exp - LEAST_EXP) << self.part_bits) + part
     }

@@ -12,6 +12,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod account;
+pub mod board;
 pub mod config;
 pub mod event;
 pub mod hamt;

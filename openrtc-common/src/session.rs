@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::tag::TagText;
+use crate::{histogram::Lengths, tag::TagText};
 
 /// The slot of all polls without a tag.
 pub const UNTAGGED: u32 = 0;
@@ -47,4 +47,15 @@ pub struct Session {
     pub late_behind_at_ns: u64,
     /// The tag; empty for `untagged` and for free slots.
     pub tag: TagText,
+}
+
+/// A slot of the `SESSIONS` map: what each picture reads, and what only a closer look does, next to each
+/// other, because a poll writes both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Slot {
+    /// The counters.
+    pub session: Session,
+    /// The histograms.
+    pub lengths: Lengths,
 }

@@ -30,3 +30,16 @@ pub fn add(counter: *mut u64, amount: u64) {
         );
     }
 }
+
+/// Adds one to a counter of four bytes.
+#[inline(always)]
+pub fn add_short(counter: *mut u32) {
+    // SAFETY: as in `add`.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u32 *)({counter} + 0) += {one}",
+            counter = in(reg) counter,
+            one = in(reg) 1_u64,
+        );
+    }
+}

@@ -13,11 +13,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue, RingBuf},
 };
 use openrtc_common::{
+    board::Board,
     config::{Config, Settings},
-    histogram::{FINE_LEN, SESSION_COUNTS},
     loss::Loss,
     memo::{MAX_MEMOS, Memo},
-    session::{MAX_SESSIONS, Session},
+    session::{MAX_SESSIONS, Session, Slot},
     tag::TagKey,
     thread::{MAX_THREADS, Thread},
 };
@@ -72,9 +72,9 @@ static mut CONFIG: Config = Config {
     },
 };
 
-/// One element, written by the daemon at any time, read here.
+/// One element; who writes what of it stands at [`Board`].
 #[map]
-static SETTINGS: Array<Settings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static BOARD: Array<Board> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Slot of each followed thread, by thread id. Inserted here, and by the daemon on attach; removed
 /// by the daemon once the thread has exited.
@@ -94,28 +94,10 @@ pub static FREE_THREADS: Queue<u32> = Queue::with_max_entries(MAX_THREADS, 0);
 #[map]
 pub static SESSION_SLOTS: HashMap<TagKey, u32> = HashMap::with_max_entries(MAX_SESSIONS, 0);
 
-/// The sessions' counters; slot 0 is `untagged`. Added to here; cleared by the daemon before a
+/// The sessions' counters and histograms; slot 0 is `untagged`. Added to here; cleared by the daemon before a
 /// slot is free again.
 #[map]
-pub static SESSIONS: Array<Session> = Array::with_max_entries(MAX_SESSIONS, BPF_F_MMAPABLE);
-
-/// The sessions' histograms, in the same slots: [`SESSION_COUNTS`] counts for each, as a
-/// `SessionHistograms` has them. Added to here; cleared by the daemon with the slot.
-///
-/// One count an element: the bounds are the map's own, and no index into a value has to be proved to the
-/// verifier.
-#[map]
-pub static HISTOGRAMS: Array<u64> =
-    Array::with_max_entries(MAX_SESSIONS * SESSION_COUNTS as u32, BPF_F_MMAPABLE);
-
-/// All polls on loop threads by wall time, in fine classes; only grows.
-#[map]
-pub static LOOP_POLLS: Array<u64> = Array::with_max_entries(FINE_LEN as u32, BPF_F_MMAPABLE);
-
-/// Wall time of the longest of them since the daemon took it; one element, which the daemon takes by an
-/// exchange for 0. Of loops that end polls at once any may win.
-#[map]
-pub static LONGEST_POLL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static SESSIONS: Array<Slot> = Array::with_max_entries(MAX_SESSIONS, BPF_F_MMAPABLE);
 
 /// Free slots of [`SESSIONS`].
 #[map]
@@ -148,5 +130,13 @@ pub fn config() -> &'static Config {
 /// The settings.
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
-    SETTINGS.get(0)
+    // SAFETY: a map value; of the settings the daemon alone is the writer.
+    BOARD.get_ptr(0).map(|board| unsafe { &(*board).settings })
+}
+
+/// The counters in this slot.
+#[inline(always)]
+pub fn session(slot: u32) -> Option<*mut Session> {
+    // The first field of the slot.
+    SESSIONS.get_ptr_mut(slot).map(<*mut Slot>::cast)
 }

@@ -10,18 +10,18 @@ use aya_ebpf::{
 use openrtc_common::{
     account::Clock,
     event::{Event, StallEnd, kind},
-    histogram::{COARSE, COARSE_LEN, FINE, SESSION_COUNTS},
+    histogram::{COARSE, COARSE_ROOM, FINE, FINE_ROOM},
     loss::Loss,
     memory::Memory as _,
     poll::{Charge, Ended, Polls, via},
-    session::UNTAGGED,
+    session::{Slot, UNTAGGED},
     thread::{Backlog, Scratch, SiteHits, Thread, role},
     wait::Waits,
 };
 
 use crate::{
     loss,
-    maps::{EVENTS, HISTOGRAMS, LONGEST_POLL, LOOP_POLLS, SESSIONS, config, settings},
+    maps::{BOARD, EVENTS, SESSIONS, config, session, settings},
     memory::{WorkerMemory, register},
     tag,
     task::Task,
@@ -273,7 +273,7 @@ fn settle(on_loop: bool, closed: Option<Charge>, slot: u32, now_ns: u64) {
     if let Some(closed) = closed {
         charge(on_loop, &closed);
     }
-    if let Some(session) = SESSIONS.get_ptr_mut(slot) {
+    if let Some(session) = session(slot) {
         // SAFETY: a map value; of concurrent writers any may win, their times are equal in effect.
         unsafe { (*session).counters.last_at_ns = now_ns };
     }
@@ -281,7 +281,7 @@ fn settle(on_loop: bool, closed: Option<Charge>, slot: u32, now_ns: u64) {
 
 #[inline(always)]
 fn charge(on_loop: bool, charge: &Charge) {
-    let Some(session) = SESSIONS.get_ptr_mut(charge.slot) else { return };
+    let Some(session) = session(charge.slot) else { return };
     let split = &charge.split;
     // SAFETY: fields of a map value; `add` is atomic.
     unsafe {
@@ -299,43 +299,38 @@ fn charge(on_loop: bool, charge: &Charge) {
 
 #[inline(always)]
 fn end_poll(ended: &Ended) {
-    let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
+    let Some(slot) = SESSIONS.get_ptr_mut(ended.slot) else { return };
     let wall_ns = ended.split.wall_ns;
     // SAFETY: fields of a map value. Two loops that run one session at once may lose a maximum to
     // each other; the sums are atomic.
     unsafe {
-        loss::add(&raw mut (*session).counters.polls, 1);
-        if wall_ns > (*session).counters.longest_poll_ns {
-            (*session).counters.longest_poll_ns = wall_ns;
+        loss::add(&raw mut (*slot).session.counters.polls, 1);
+        if wall_ns > (*slot).session.counters.longest_poll_ns {
+            (*slot).session.counters.longest_poll_ns = wall_ns;
         }
     }
-    count_lengths(ended.slot, wall_ns, ended.split.off_cpu_ns);
+    count_lengths(slot, wall_ns, ended.split.off_cpu_ns);
 }
 
 /// Counts a poll in the histograms: its session's, and that of all.
 #[inline(always)]
-fn count_lengths(slot: u32, wall_ns: u64, off_cpu_ns: u64) {
-    let first = slot * SESSION_COUNTS as u32;
-    count_at(HISTOGRAMS.get_ptr_mut(first + COARSE.class(wall_ns)));
-    if off_cpu_ns != 0 {
-        let off_cpu = COARSE_LEN as u32 + COARSE.class(off_cpu_ns);
-        count_at(HISTOGRAMS.get_ptr_mut(first + off_cpu));
-    }
-    count_at(LOOP_POLLS.get_ptr_mut(FINE.class(wall_ns)));
-    if let Some(longest) = LONGEST_POLL.get_ptr_mut(0) {
-        // SAFETY: a map value, one aligned word. The daemon may take it in between.
-        unsafe {
-            if wall_ns > longest.read_volatile() {
-                longest.write_volatile(wall_ns);
-            }
+fn count_lengths(slot: *mut Slot, wall_ns: u64, off_cpu_ns: u64) {
+    // SAFETY: fields of map values, indexed within their bounds; the sums are atomic. The daemon may take the
+    // longest in between.
+    unsafe {
+        let polls = (&raw mut (*slot).lengths.polls).cast::<u32>();
+        loss::add_short(polls.add(COARSE.class(wall_ns) as usize & (COARSE_ROOM - 1)));
+        if off_cpu_ns != 0 {
+            let off_cpu = (&raw mut (*slot).lengths.off_cpu).cast::<u32>();
+            loss::add_short(off_cpu.add(COARSE.class(off_cpu_ns) as usize & (COARSE_ROOM - 1)));
         }
-    }
-}
-
-#[inline(always)]
-fn count_at(count: Option<*mut u64>) {
-    if let Some(count) = count {
-        loss::add(count, 1);
+        let Some(board) = BOARD.get_ptr_mut(0) else { return };
+        let all = (&raw mut (*board).loop_polls).cast::<u64>();
+        loss::add(all.add(FINE.class(wall_ns) as usize & (FINE_ROOM - 1)), 1);
+        let longest = &raw mut (*board).longest_poll_ns;
+        if wall_ns > longest.read_volatile() {
+            longest.write_volatile(wall_ns);
+        }
     }
 }
 
@@ -347,7 +342,7 @@ fn end_stall(tid: u32, ended: &Ended, now_ns: u64, backlog: &mut Backlog, waits:
     if ended.split.wall_ns < settings.stall_threshold_ns {
         return;
     }
-    let Some(session) = SESSIONS.get_ptr_mut(ended.slot) else { return };
+    let Some(session) = session(ended.slot) else { return };
     // SAFETY: a field of a map value; the sum is atomic.
     unsafe { loss::add(&raw mut (*session).counters.stalls, 1) };
     *backlog = Backlog {
@@ -396,7 +391,7 @@ fn add_to_backlog(backlog: &mut Backlog, now_ns: u64, idle_at_ns: u64, slot: u32
     if slot == UNTAGGED || slot == backlog.culprit {
         return;
     }
-    let Some(session) = SESSIONS.get_ptr_mut(slot) else { return };
+    let Some(session) = session(slot) else { return };
     // SAFETY: fields of a map value, written by programs on its own loop's thread.
     unsafe {
         // One that is new did not wait, and each counts once.

@@ -20,7 +20,7 @@ use bytemuck::AnyBitPattern;
 
 use crate::{
     loss,
-    maps::{EVENTS, FREE_SESSIONS, MEMOS, SESSION_SLOTS, SESSIONS, VAR_CHANGES, config},
+    maps::{EVENTS, FREE_SESSIONS, MEMOS, SESSION_SLOTS, VAR_CHANGES, config, session},
     memory::WorkerMemory,
 };
 
@@ -182,7 +182,7 @@ fn of_text(text: &TagText, context: u64) -> Result<u32, Loss> {
 
 #[inline(always)]
 fn open_session(slot: u32, key: &TagKey, text: &TagText, context: u64) -> Option<u32> {
-    let session: *mut Session = SESSIONS.get_ptr_mut(slot)?;
+    let session: *mut Session = session(slot)?;
     // SAFETY: the helper has no precondition.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a valid map value that nobody else uses: the slot was free until now.

@@ -92,6 +92,8 @@ pub struct Fleet {
     members: Vec<Member>,
     /// What was set since: who joins later gets it too.
     threshold_ns: Option<u64>,
+    /// The session that is looked at more closely.
+    focus: Option<(u32, Arc<str>)>,
 }
 
 impl Fleet {
@@ -169,8 +171,9 @@ impl Fleet {
 
     /// Pictures show more of this session from now on, by its process and its id, or of none.
     pub fn focus(&mut self, session: Option<(u32, Arc<str>)>) {
+        self.focus = session;
         for member in &mut self.members {
-            let its = session.as_ref().filter(|(pid, _)| *pid == member.pid());
+            let its = self.focus.as_ref().filter(|(pid, _)| *pid == member.pid());
             member.profiler.focus(its.map(|(_, session_id)| Arc::clone(session_id)));
         }
     }

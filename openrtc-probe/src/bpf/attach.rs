@@ -1,6 +1,6 @@
 //! Loading and attaching.
 
-use std::{num::NonZeroU32, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{mem::offset_of, num::NonZeroU32, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -14,10 +14,10 @@ use aya::{
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
 use openrtc_common::{
+    board::Board,
     config::{Config, Settings},
-    histogram::{FINE_LEN, SESSION_COUNTS, SessionHistograms},
     loss::Loss,
-    session::{MAX_SESSIONS, Session, UNTAGGED},
+    session::{MAX_SESSIONS, Slot, UNTAGGED},
     tag::TagKey,
     thread::{MAX_THREADS, Thread},
 };
@@ -79,14 +79,10 @@ pub struct Kernel {
     ebpf: Ebpf,
     tgid: u32,
     pub(super) threads: Shared<Thread>,
-    pub(super) sessions: Shared<Session>,
-    /// One to each of `sessions`.
-    pub(super) histograms: Shared<SessionHistograms>,
-    pub(super) loop_polls: Shared<u64>,
-    pub(super) longest_poll: Shared<u64>,
+    pub(super) sessions: Shared<Slot>,
     pub(super) losses: Shared<u64>,
     pub(super) var_changes: Shared<u64>,
-    settings: Shared<Settings>,
+    pub(super) board: Shared<Board>,
     pub(super) thread_slots: HashMap<MapData, u32, u32>,
     pub(super) session_slots: HashMap<MapData, Wire<TagKey>, u32>,
     pub(super) free_threads: Queue<MapData, u32>,
@@ -118,9 +114,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// For any worker: 14 MB of the kernel's memory.
+    /// For any worker: 12 MB of the kernel's memory.
     pub const FULL: Capacity = Capacity { threads: MAX_THREADS, sessions: MAX_SESSIONS };
-    /// For one of many processes with few sessions each: 2 MB.
+    /// For one of many processes with few sessions each: 1.5 MB.
     pub const SMALL: Capacity = Capacity { threads: MAX_THREADS / 8, sessions: MAX_SESSIONS / 8 };
 }
 
@@ -142,7 +138,6 @@ impl Kernel {
             .map_max_entries("THREAD_SLOTS", capacity.threads)
             .map_max_entries("FREE_THREADS", capacity.threads)
             .map_max_entries("SESSIONS", capacity.sessions)
-            .map_max_entries("HISTOGRAMS", capacity.sessions * SESSION_COUNTS as u32)
             .map_max_entries("SESSION_SLOTS", capacity.sessions)
             .map_max_entries("FREE_SESSIONS", capacity.sessions)
             .load(OBJECT)
@@ -151,12 +146,9 @@ impl Kernel {
             tgid: config.tgid,
             threads: mapped(&ebpf, "THREADS", capacity.threads)?,
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
-            histograms: mapped(&ebpf, "HISTOGRAMS", capacity.sessions)?,
-            loop_polls: mapped(&ebpf, "LOOP_POLLS", FINE_LEN as u32)?,
-            longest_poll: mapped(&ebpf, "LONGEST_POLL", 1)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
             var_changes: mapped(&ebpf, "VAR_CHANGES", 1)?,
-            settings: mapped(&ebpf, "SETTINGS", 1)?,
+            board: mapped(&ebpf, "BOARD", 1)?,
             thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
             session_slots: take(&mut ebpf, "SESSION_SLOTS")?,
             free_threads: take(&mut ebpf, "FREE_THREADS")?,
@@ -165,7 +157,7 @@ impl Kernel {
             log: None,
             ebpf,
         };
-        kernel.settings.write(0, *settings);
+        kernel.set(settings);
         for slot in 0..capacity.threads {
             kernel.free_threads.push(slot, 0).context("cannot fill the queue of thread slots")?;
         }
@@ -233,7 +225,7 @@ impl Kernel {
 
     /// Changes the settings while the programs run.
     pub fn set(&mut self, settings: &Settings) {
-        self.settings.write(0, *settings);
+        self.board.write_field(0, offset_of!(Board, settings), *settings);
     }
 
     /// What each program has cost so far.

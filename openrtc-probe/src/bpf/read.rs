@@ -7,10 +7,11 @@ use std::{
 
 use openrtc_common::{
     account::{Clock, Reading, state},
+    board::Board,
     event::{Event, StallEnd},
-    histogram::SessionHistograms,
+    histogram::{FINE_LEN, Lengths},
     poll::{Frame, Polls},
-    session::{Counters, Session, UNTAGGED},
+    session::{Counters, Session, Slot, UNTAGGED},
     tag::TagText,
     thread::{Thread, role},
 };
@@ -28,8 +29,11 @@ pub enum Told {
     StallEnd(StallEnd),
 }
 
-/// Where a slot says since when it is in use.
-const FIRST_AT: usize = offset_of!(Session, counters) + offset_of!(Counters, first_at_ns);
+/// What a slot has used.
+const COUNTERS: usize = offset_of!(Slot, session) + offset_of!(Session, counters);
+/// What says whether a slot is in use.
+const FIRST_AT: usize = COUNTERS + offset_of!(Counters, first_at_ns);
+
 /// How often a thread is read again when it changes under our eyes.
 const READ_TRIES: usize = 16;
 /// Only insert: `BPF_NOEXIST`.
@@ -86,37 +90,37 @@ impl Kernel {
         (UNTAGGED..self.sessions.len()).filter_map(|slot| {
             let first: u64 = self.sessions.read_field(slot, FIRST_AT)?;
             (slot == UNTAGGED || first != 0)
-                .then(|| self.sessions.read(slot).map(|session| (slot, session)))?
+                .then(|| self.session(slot).map(|session| (slot, session)))?
         })
     }
 
     /// The counters of every session with their slots, `untagged` first.
     pub fn counters(&self) -> impl Iterator<Item = SlotLook> + '_ {
         (UNTAGGED..self.sessions.len()).filter_map(|slot| {
-            let counters: Counters =
-                self.sessions.read_field(slot, offset_of!(Session, counters))?;
+            let counters: Counters = self.sessions.read_field(slot, COUNTERS)?;
             (slot == UNTAGGED || counters.first_at_ns != 0).then_some(SlotLook { slot, counters })
         })
     }
 
     /// The session in this slot.
     pub fn session(&self, slot: u32) -> Option<Session> {
-        self.sessions.read(slot)
+        self.sessions.read_field(slot, offset_of!(Slot, session))
     }
 
     /// The histograms of the session in this slot.
-    pub fn histograms(&self, slot: u32) -> Option<SessionHistograms> {
-        self.histograms.read(slot)
+    pub fn lengths(&self, slot: u32) -> Option<Lengths> {
+        self.sessions.read_field(slot, offset_of!(Slot, lengths))
     }
 
-    /// All polls on loop threads by wall time, in the classes of `histogram::FINE`.
+    /// All polls that have ended on loop threads, by wall time in the classes of `histogram::FINE`.
     pub fn loop_polls(&self) -> Vec<u64> {
-        (0..self.loop_polls.len()).filter_map(|class| self.loop_polls.read(class)).collect()
+        let all = self.board.read(0).map(|board| board.loop_polls);
+        all.iter().flatten().take(FINE_LEN).copied().collect()
     }
 
     /// The longest poll that has ended on a loop thread since this was last asked.
     pub fn take_longest_poll(&self) -> u64 {
-        self.longest_poll.take(0)
+        self.board.take(0, offset_of!(Board, longest_poll_ns))
     }
 
     /// How often a variable was set or reset, and what maps were found to hold had to be forgotten.
@@ -145,7 +149,7 @@ impl Kernel {
         let empty: Session = bytemuck::Zeroable::zeroed();
         let counters = Counters { first_at_ns: now_ns, last_at_ns: now_ns, ..Counters::default() };
         let session = Session { counters, tag: *tag, context, ..empty };
-        self.sessions.write(slot, session);
+        self.sessions.write_field(slot, offset_of!(Slot, session), session);
         if self.session_slots.insert(key, slot, NO_EXIST).is_err() {
             self.give_back_session(slot);
             return self.session_slots.get(&key, 0).ok();
@@ -196,7 +200,6 @@ impl Kernel {
 
     /// The same for a session's slot.
     pub(super) fn give_back_session(&mut self, slot: u32) {
-        self.histograms.write(slot, SessionHistograms::default());
         self.sessions.write(slot, bytemuck::Zeroable::zeroed());
         let _ = self.free_sessions.push(slot, 0);
     }

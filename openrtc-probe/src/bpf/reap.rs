@@ -6,7 +6,7 @@
 //! The memory of a worker reuses addresses at once; our slots never do.
 
 use openrtc_common::{
-    account::state, histogram::SessionHistograms, session::Session, tag::TagKey, thread::Thread,
+    account::state, histogram::Lengths, session::Session, tag::TagKey, thread::Thread,
 };
 
 use super::{attach::Kernel, wire::Wire};
@@ -47,11 +47,7 @@ impl Reaper {
 
     /// Frees forgotten slots whose quarantine is over; their last counters and
     /// histograms.
-    pub fn sessions(
-        &mut self,
-        kernel: &mut Kernel,
-        now_ns: u64,
-    ) -> Vec<(Session, SessionHistograms)> {
+    pub fn sessions(&mut self, kernel: &mut Kernel, now_ns: u64) -> Vec<(Session, Lengths)> {
         let in_use: Vec<u32> = kernel
             .threads()
             .flat_map(|(_, thread)| {
@@ -63,7 +59,7 @@ impl Reaper {
         self.quarantine.retain(|&(since_ns, slot)| {
             let over = now_ns.saturating_sub(since_ns) >= QUARANTINE_NS && !in_use.contains(&slot);
             if over && let Some(session) = kernel.session(slot) {
-                freed.push((slot, (session, kernel.histograms(slot).unwrap_or_default())));
+                freed.push((slot, (session, kernel.lengths(slot).unwrap_or_default())));
             }
             !over
         });

@@ -78,21 +78,19 @@ impl<T: Pod> Shared<T> {
         }
     }
 
+    /// Takes a word of the element that the programs write too, and leaves 0.
+    pub fn take(&self, index: u32, offset: usize) -> u64 {
+        let at = self.field::<u64>(index, offset);
+        // SAFETY: inside the element and aligned, by `field`; here this alone accesses it.
+        at.map_or(0, |at| unsafe { AtomicU64::from_ptr(at) }.swap(0, Ordering::Relaxed))
+    }
+
     fn field<F: Pod>(&self, index: u32, offset: usize) -> Option<*mut F> {
         let fits = offset + size_of::<F>() <= size_of::<T>();
         let aligned = offset.is_multiple_of(align_of::<F>());
         let at = self.at(index).filter(|_| fits && aligned)?;
         // SAFETY: the offset is inside the element.
         Some(unsafe { at.as_ptr().byte_add(offset) }.cast())
-    }
-}
-
-impl Shared<u64> {
-    /// Takes a count that the programs write too, and leaves 0.
-    pub fn take(&self, index: u32) -> u64 {
-        // SAFETY: inside the mapping and aligned; here it is only accessed by this.
-        self.at(index)
-            .map_or(0, |at| unsafe { AtomicU64::from_ptr(at.as_ptr()) }.swap(0, Ordering::Relaxed))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use openrtc_common::{
-    histogram::SessionHistograms,
+    histogram::Lengths,
     session::Counters,
     tag::{TagKey, TagText},
 };
@@ -112,7 +112,7 @@ pub(super) struct Entry {
     pub(super) end: End,
     /// To be added to the histograms of its slots: those of slots that were freed, less what was there at
     /// the first look. Few have any.
-    pub(super) lengths: Option<Box<SessionHistograms>>,
+    pub(super) lengths: Option<Box<Lengths>>,
     /// How often its names were looked for in vain, or in part.
     pub(super) names_wanted: u32,
 }

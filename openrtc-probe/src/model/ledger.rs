@@ -252,7 +252,8 @@ impl Ledger {
     pub fn picture(&mut self, look: &Look, is_final: bool) -> Snapshot {
         let is_first = self.origin.is_none();
         self.recorder.get_or_insert_with(|| Recorder::new(look.sample()));
-        self.note(0, &look.threads, Some(look.sample()));
+        let sample = self.is_second_over(look.at_ns).then(|| look.sample());
+        self.note(0, &look.threads, sample);
         self.recent.forget_old(look.at_ns);
         let mut totals = self.totals(look);
         totals.untagged = self.meet_all(look);

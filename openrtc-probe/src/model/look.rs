@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use openrtc_common::{
     account::{Reading, state},
-    histogram::SessionHistograms,
+    histogram::Lengths,
     session::{Counters, Session},
     tag::{TagKey, TagText},
     thread::{Thread, role},
@@ -37,7 +37,7 @@ pub struct Look {
     /// All polls on loop threads so far, in the classes of `histogram::FINE`.
     pub loop_polls: Vec<u64>,
     /// The histograms of each slot of the session in focus.
-    pub focus: Vec<SessionHistograms>,
+    pub focus: Vec<Lengths>,
     /// Losses in the kernel, by cause.
     pub losses: Vec<u64>,
     /// How long the process has lived.
@@ -150,9 +150,9 @@ pub enum Fact {
     /// A forgotten session's slot was freed: its last counters.
     SessionGone(Box<Session>),
     /// A slot of this session was freed: its last histograms. Comes before [`Fact::SessionGone`].
-    LengthsGone(TagKey, Box<SessionHistograms>),
+    LengthsGone(TagKey, Box<Lengths>),
     /// What a session's histograms held at the first look: that does not count.
-    LengthsBefore(TagKey, Box<SessionHistograms>),
+    LengthsBefore(TagKey, Box<Lengths>),
     /// An event loop of this type runs.
     LoopSeen(String),
     /// The tag variable was found.

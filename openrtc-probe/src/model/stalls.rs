@@ -357,12 +357,12 @@ impl Stalls {
     ) -> Known {
         let asleep = before.as_ref().and_then(|before| before.asleep);
         let tagged = poll.slot != UNTAGGED;
+        if before.is_none() {
+            self.begun.push((tagged.then(|| tag.key()), poll.started_at_ns));
+        }
         let (stall_id, anatomy, look_at_ns) = match before {
             Some(before) => (before.stall.stall_id, before.stall.anatomy, before.look_at_ns),
-            None => {
-                self.begun.push((tagged.then(|| tag.key()), poll.started_at_ns));
-                (self.next_id(), Anatomy::default(), 0)
-            }
+            None => (self.next_id(), Anatomy::default(), 0),
         };
         let causes = Causes::of(&poll.split, waits, &self.gil);
         Known {

@@ -110,13 +110,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let at_attach = AtAttach::of(kernel.threads());
 
     let start = now();
-    let about = About {
-        pid: target.pid as u32,
-        python: interpreter.version.to_string(),
-        stall_ids: target.stall_ids.clone(),
-    };
-    let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
-    let ledger = Ledger::new(about, target.stall_threshold_ns, unix_offset_ns);
+    let ledger = ledger(&target, &interpreter, start);
     let lookout = Lookout::new(interpreter.path.clone());
     let mut profiler = Profiler {
         worker,
@@ -152,6 +146,16 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     profiler.whereabouts()?;
     profiler.measure_programs(start);
     Ok(profiler)
+}
+
+fn ledger(target: &Target, interpreter: &Interpreter, start: Now) -> Ledger {
+    let about = About {
+        pid: target.pid as u32,
+        python: interpreter.version.to_string(),
+        stall_ids: target.stall_ids.clone(),
+    };
+    let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
+    Ledger::new(about, target.stall_threshold_ns, unix_offset_ns)
 }
 
 /// Refuses a machine that cannot be probed at all.

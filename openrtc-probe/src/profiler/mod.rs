@@ -222,7 +222,7 @@ impl Profiler {
         self.ledger.note(self.kernel.take_longest_poll(), &look.threads, None);
         look.met = self.met(&look.sessions);
         let in_focus = self.ledger.focus_slots(&look).into_iter();
-        look.focus = in_focus.filter_map(|slot| self.kernel.histograms(slot)).collect();
+        look.focus = in_focus.filter_map(|slot| self.kernel.lengths(slot)).collect();
         self.name_types(&look.met);
         self.ledger.picture(&look, is_final)
     }
@@ -234,7 +234,7 @@ impl Profiler {
             if slot == UNTAGGED || session.counters.polls == 0 {
                 continue;
             }
-            let Some(lengths) = self.kernel.histograms(slot) else { continue };
+            let Some(lengths) = self.kernel.lengths(slot) else { continue };
             self.ledger.take(Fact::LengthsBefore(session.tag.key(), Box::new(lengths)));
         }
     }

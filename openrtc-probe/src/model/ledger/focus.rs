@@ -3,7 +3,7 @@
 use std::{array::from_fn, sync::Arc};
 
 use openrtc_common::{
-    histogram::{COARSE, SessionHistograms},
+    histogram::{COARSE, COARSE_LEN, Lengths},
     session::UNTAGGED,
     tag::{TagKey, TagText},
 };
@@ -53,28 +53,29 @@ impl Ledger {
         Some(Focus {
             pid: self.about.pid,
             session_id: Arc::clone(&focused.session_id),
-            polls: Histogram::of(COARSE, &sum.polls),
-            off_cpu: Histogram::of(COARSE, &sum.off_cpu),
+            polls: Histogram::of(COARSE, &counts(&sum.polls)),
+            off_cpu: Histogram::of(COARSE, &counts(&sum.off_cpu)),
         })
     }
 }
 
+/// The classes that there are.
+fn counts(all: &[u32]) -> Vec<u64> {
+    all.iter().take(COARSE_LEN).copied().map(u64::from).collect()
+}
+
 /// Two sessions' counts, or what is to be added to a session's.
-pub(super) fn plus(one: &SessionHistograms, other: &SessionHistograms) -> SessionHistograms {
-    combine(one, other, u64::wrapping_add)
+pub(super) fn plus(one: &Lengths, other: &Lengths) -> Lengths {
+    combine(one, other, u32::wrapping_add)
 }
 
 /// What is left of the counts without the others; added to more, only the sum has to be right.
-pub(super) fn minus(one: &SessionHistograms, other: &SessionHistograms) -> SessionHistograms {
-    combine(one, other, u64::wrapping_sub)
+pub(super) fn minus(one: &Lengths, other: &Lengths) -> Lengths {
+    combine(one, other, u32::wrapping_sub)
 }
 
-fn combine(
-    one: &SessionHistograms,
-    other: &SessionHistograms,
-    with: impl Fn(u64, u64) -> u64,
-) -> SessionHistograms {
-    SessionHistograms {
+fn combine(one: &Lengths, other: &Lengths, with: impl Fn(u32, u32) -> u32) -> Lengths {
+    Lengths {
         polls: from_fn(|class| with(one.polls[class], other.polls[class])),
         off_cpu: from_fn(|class| with(one.off_cpu[class], other.off_cpu[class])),
     }

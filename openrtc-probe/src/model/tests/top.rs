@@ -1,7 +1,7 @@
 //! What the top view needs besides.
 
 use openrtc_common::{
-    histogram::{FINE, FINE_LEN, SessionHistograms},
+    histogram::{FINE, FINE_LEN, Lengths},
     session::UNTAGGED,
 };
 
@@ -174,8 +174,8 @@ fn a_stall_stays_one_when_the_threshold_is_raised_over_it() {
 
 #[test]
 fn a_close_look_adds_up_what_all_slots_of_the_session_counted() {
-    let lengths = |polls: u64, off_cpu: u64| {
-        let mut lengths = SessionHistograms::default();
+    let lengths = |polls: u32, off_cpu: u32| {
+        let mut lengths = Lengths::default();
         (lengths.polls[4], lengths.off_cpu[9]) = (polls, off_cpu);
         lengths
     };
