@@ -5,7 +5,7 @@ mod inspect;
 mod job;
 mod wakes;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::time::Instant;
@@ -191,7 +191,10 @@ impl Run {
                     Wish::Nothing => self.refocus()?,
                     Wish::Picture => self.picture()?,
                     Wish::Rate(hz) => self.wakes.picture_every(Duration::from_secs_f64(1.0 / hz)),
-                    Wish::Threshold(_ns) => {}
+                    Wish::Threshold(ns) => {
+                        self.fleet.set_stall_threshold(ns);
+                        self.watch()?;
+                    }
                     Wish::Suspend => self.output.suspend(|| job::stop(Whom::Job))?,
                     Wish::End => break,
                 },
@@ -250,6 +253,8 @@ impl Run {
             return Ok(());
         }
         self.focus = focus.cloned();
+        let session = focus.map(|chosen| (chosen.pid, Arc::clone(&chosen.session_id)));
+        self.fleet.focus(session);
         self.wakes.inspect(self.focus.as_ref().map(|chosen| dump::Wanted {
             pid: chosen.pid.cast_signed(),
             session: Some(chosen.session_id.to_string()),
