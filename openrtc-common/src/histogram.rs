@@ -46,6 +46,18 @@ pub struct Lengths {
     pub off_cpu: [u32; COARSE_ROOM],
 }
 
+/// The class of [`COARSE`] that a length is in which is in this class of [`FINE`]: to find one anew takes
+/// many times as long.
+#[inline(always)]
+pub const fn coarse_of(fine: u32) -> u32 {
+    const LAST: u32 = COARSE_LEN as u32 - 1;
+    if fine == 0 {
+        return 0;
+    }
+    let octave = 1 + ((fine - 1) >> FINE.part_bits);
+    if octave > LAST { LAST } else { octave }
+}
+
 impl Resolution {
     /// How many classes there are.
     pub const fn classes(self) -> usize {
@@ -98,6 +110,7 @@ mod tests {
                 assert!(least_ns < below_ns);
                 for ns in [least_ns, u64::midpoint(least_ns, below_ns), below_ns - 1] {
                     assert_eq!(resolution.class(ns), class, "{resolution:?} {ns}");
+                    assert_eq!(coarse_of(FINE.class(ns)), COARSE.class(ns), "{ns}");
                 }
             }
             assert_eq!((resolution.class(0), resolution.class(u64::MAX)), (0, last));
