@@ -65,3 +65,26 @@ pub fn register(ctx: &ProbeContext, offset: u32) -> u64 {
     select!(rdi, rsi, rbx, rbp, r12, r13, r14, r15, rdx, rcx, rax, r8, r9, r10, r11);
     0
 }
+
+/// An element of an array in a map value, whose length is a power of two.
+///
+/// In one piece of assembly: between a mask and the addition the compiler may put the index on the stack,
+/// where the verifier forgets its bounds, or leave the mask out, because it knows them.
+#[inline(always)]
+pub fn element<T, const LEN: usize>(array: *mut [T; LEN], index: u32) -> *mut T {
+    const { assert!(LEN.is_power_of_two() && size_of::<T>().is_power_of_two()) };
+    let mut at = array.cast::<T>();
+    // SAFETY: what comes out is inside of the array.
+    unsafe {
+        core::arch::asm!(
+            "{index} &= {mask}",
+            "{index} <<= {shift}",
+            "{at} += {index}",
+            at = inout(reg) at,
+            index = inout(reg) u64::from(index) => _,
+            mask = const LEN - 1,
+            shift = const size_of::<T>().trailing_zeros(),
+        );
+    }
+    at
+}

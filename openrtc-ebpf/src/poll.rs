@@ -10,7 +10,7 @@ use aya_ebpf::{
 use openrtc_common::{
     account::Clock,
     event::{Event, StallEnd, kind},
-    histogram::{COARSE, COARSE_ROOM, FINE, FINE_ROOM, coarse_of},
+    histogram::{COARSE, FINE, coarse_of},
     loss::Loss,
     memory::Memory as _,
     poll::{Charge, Ended, Polls, via},
@@ -22,7 +22,7 @@ use openrtc_common::{
 use crate::{
     loss,
     maps::{BOARD, EVENTS, SESSIONS, config, session, settings},
-    memory::{WorkerMemory, register},
+    memory::{WorkerMemory, element, register},
     tag,
     task::Task,
     thread,
@@ -319,15 +319,13 @@ fn count_lengths(slot: *mut Slot, wall_ns: u64, off_cpu_ns: u64) {
     // SAFETY: fields of map values, indexed within their bounds; the sums are atomic. The daemon may take the
     // longest in between.
     unsafe {
-        let polls = (&raw mut (*slot).lengths.polls).cast::<u32>();
-        loss::add_short(polls.add(coarse_of(class) as usize & (COARSE_ROOM - 1)));
+        loss::add_short(element(&raw mut (*slot).lengths.polls, coarse_of(class)));
         if off_cpu_ns != 0 {
-            let off_cpu = (&raw mut (*slot).lengths.off_cpu).cast::<u32>();
-            loss::add_short(off_cpu.add(COARSE.class(off_cpu_ns) as usize & (COARSE_ROOM - 1)));
+            let off_cpu = COARSE.class(off_cpu_ns);
+            loss::add_short(element(&raw mut (*slot).lengths.off_cpu, off_cpu));
         }
         let Some(board) = BOARD.get_ptr_mut(0) else { return };
-        let all = (&raw mut (*board).loop_polls).cast::<u64>();
-        loss::add(all.add(class as usize & (FINE_ROOM - 1)), 1);
+        loss::add(element(&raw mut (*board).loop_polls, class), 1);
         let longest = &raw mut (*board).longest_poll_ns;
         if wall_ns > longest.read_volatile() {
             longest.write_volatile(wall_ns);

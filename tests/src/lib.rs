@@ -22,6 +22,7 @@
 //! | [`kernel`] | the kernel's own list of programs, maps and links |
 //! | [`code_pages`] | a process's code, compared with its files |
 //! | [`terminal`] | a terminal to run something in |
+//! | [`live`] | the live view in a terminal |
 //! | [`clock`], [`field`], [`say`] | small things |
 //!
 //! A test says what it needs and what must be true; every wait has a limit, and no test is skipped
@@ -38,6 +39,7 @@ pub mod field;
 pub mod interpreter;
 pub mod kernel;
 pub mod layouts;
+pub mod live;
 pub mod matrix;
 pub mod probe;
 pub mod process;

@@ -77,6 +77,19 @@ impl Terminal {
         self.tmux(&["send-keys", key]).map(drop)
     }
 
+    /// Sends these bytes as if a terminal had: what no key stands for.
+    pub fn send(&self, text: &str) -> Result<()> {
+        let bytes: Vec<String> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut words = vec!["send-keys", "-H"];
+        words.extend(bytes.iter().map(String::as_str));
+        self.tmux(&words).map(drop)
+    }
+
+    /// What is on the screen, with the sequences that set its styles.
+    pub fn screen_with_styles(&self) -> Result<String> {
+        self.tmux(&["capture-pane", "-e", "-p"])
+    }
+
     /// What a program in it copied last (OSC 52).
     pub fn copied(&self) -> Result<String> {
         self.tmux(&["show-buffer"])

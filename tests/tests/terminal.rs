@@ -1,8 +1,5 @@
 //! The live table in a terminal: it appears, obeys its keys, and gives the terminal back.
 
-use std::fs;
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{
     Signal::{self, SIGHUP, SIGSTOP, SIGTERM, SIGTSTP},
@@ -11,98 +8,15 @@ use nix::sys::signal::{
 use nix::unistd::Pid;
 use openrtc_probe::view::top::Live;
 use openrtc_tests::{
+    live::{
+        COLUMNS, LINES, SOON, in_a_terminal, is_given_back, is_given_back_with, is_the_shells,
+        probe, script, session, start, start_job, start_script,
+    },
+    process::only_child,
     say,
-    setting::Setting,
     terminal::{self, Terminal},
     worker::Worker,
 };
-
-/// The table appears when the probe is attached, and changes at the next refresh.
-const SOON: Duration = Duration::from_secs(20);
-const COLUMNS: u16 = 120;
-const LINES: u16 = 30;
-
-/// Runs a test in a terminal where there is one.
-fn in_a_terminal(test: impl Fn(&Setting, &Worker) -> Result<()>) -> Result<()> {
-    if !terminal::is_available() {
-        ensure!(!say::in_ci(), "CI=true, and there is no tmux");
-        say::not_run("the live table", "there is no tmux");
-        return Ok(());
-    }
-    let setting = Setting::from_environment()?;
-    let words = "sessions.py --sessions 5 --hot 1 --hot-burn-us 2000 --block 1 --block-every-s 1";
-    let worker = Worker::start(&setting, setting.usual(), words)?;
-    test(&setting, &worker)
-}
-
-/// A script that runs a command and says afterwards how it ended, and whether the terminal's settings
-/// are what they were.
-fn script(command: &str) -> String {
-    format!(
-        "echo BEFORE; before=$(stty -g); {command}; code=$?; \
-         after=$(stty -g); [ \"$before\" = \"$after\" ] && same=yes || same=no; \
-         echo code=$code same=$same; read wait"
-    )
-}
-
-fn probe(setting: &Setting, worker: &Worker) -> String {
-    format!("'{}' --pid {} --refresh-rate 5", setting.probe_file().display(), worker.pid)
-}
-
-/// Starts a script that runs the probe, and waits for its table.
-fn start_script(worker: &Worker, script: &str) -> Result<Terminal> {
-    let terminal = Terminal::start(COLUMNS, LINES, script)?;
-    let hot = session(worker, "hot")?;
-    terminal.wait_for("live table", SOON, |screen| screen.contains(&hot))?;
-    Ok(terminal)
-}
-
-fn start(setting: &Setting, worker: &Worker) -> Result<Terminal> {
-    start_script(worker, &script(&probe(setting, worker)))
-}
-
-/// Starts the probe as a job of a shell. When the job has stopped, the shell sets the terminal as it
-/// wants it, as those do that people type into, and continues the job at a key.
-fn start_job(setting: &Setting, worker: &Worker) -> Result<Terminal> {
-    let probe = probe(setting, worker);
-    let again = "echo stopped=$? alike=$([ $before = $(stty -g) ] && echo yes || echo no); \
-                 stty $before; read go; fg";
-    start_script(worker, &format!("set -m; {}", script(&format!("{probe}; {again}"))))
-}
-
-fn session(worker: &Worker, kind: &str) -> Result<String> {
-    let id = worker.ready[kind][0].as_str();
-    Ok(id.with_context(|| format!("no session is {kind}"))?.to_owned())
-}
-
-/// The shell is there again, as it was: exit code 0, the same settings, its own screen, its cursor.
-fn is_given_back(terminal: &Terminal) -> Result<()> {
-    is_given_back_with(terminal, 0).map(drop)
-}
-
-/// The same with another exit code; what is on the screen.
-fn is_given_back_with(terminal: &Terminal, code: i32) -> Result<String> {
-    let screen = terminal.wait_for("end", SOON, |screen| screen.contains("code="))?;
-    let expected = format!("code={code} same=yes");
-    ensure!(screen.contains(&expected), "it ended otherwise:\n{screen}");
-    is_the_shells(terminal, &screen)?;
-    Ok(screen)
-}
-
-/// Its own screen, its cursor, its mouse.
-fn is_the_shells(terminal: &Terminal, screen: &str) -> Result<()> {
-    ensure!(screen.starts_with("BEFORE"), "the screen is not what it was:\n{screen}");
-    for (fact, value) in [
-        ("alternate_on", "0"),
-        ("cursor_flag", "1"),
-        ("mouse_any_flag", "0"),
-        ("mouse_sgr_flag", "0"),
-    ] {
-        let found = terminal.fact(fact)?;
-        ensure!(found == value, "{fact} is {found}");
-    }
-    Ok(())
-}
 
 #[test]
 fn the_table_shows_who_is_hot_and_who_blocks() -> Result<()> {
@@ -201,7 +115,7 @@ fn control_c_and_signals_give_the_terminal_back() -> Result<()> {
 /// Sends a signal to the only child of the terminal's shell.
 fn send(terminal: &Terminal, signal: Signal) -> Result<()> {
     let shell: i32 = terminal.fact("pane_pid")?.parse()?;
-    Ok(kill(Pid::from_raw(child_of(shell)?), signal)?)
+    Ok(kill(Pid::from_raw(only_child(shell)?), signal)?)
 }
 
 /// The table is whole again, and hears keys one by one.
@@ -343,18 +257,4 @@ fn the_end_of_the_worker_gives_the_terminal_back() -> Result<()> {
         worker.end()?;
         is_given_back(&terminal)
     })
-}
-
-/// The only child of a process.
-fn child_of(parent: i32) -> Result<i32> {
-    let parent = parent.to_string();
-    let pids = fs::read_dir("/proc")?.flatten();
-    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_child = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // `pid (name) state ppid`: the name may hold anything.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        fields.split_whitespace().nth(1) == Some(&parent)
-    };
-    pids.find(is_child).context("the shell has no child")
 }

@@ -154,7 +154,8 @@ pub struct Worker {
     pub poll_cpu_ratio: Option<f64>,
     /// Time that loop threads waited for a CPU over the interval, inside polls and outside, of one core.
     pub loop_run_queue_ratio: Option<f64>,
-    /// Over the last minute; the worst of several loops. `None` while no poll was seen.
+    /// Over the last minute; of several loops at a moment on any of them, of several workers the worst.
+    /// `None` while no poll was seen.
     pub loop_delay: Option<LoopDelay>,
     /// By how much the resident set grows in a minute, negative where it shrinks: a line through the last
     /// minute. `None` until there is half a minute of it.
