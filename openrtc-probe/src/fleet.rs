@@ -11,7 +11,6 @@ mod scout;
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
     thread,
 };
 
@@ -21,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub use self::scout::{Found, Scout};
 use crate::{
     blocker::Blocker,
-    model::{Snapshot, Stall},
+    model::{SmolStr, Snapshot, Stall},
     profiler::{self, Candidate, Now, Profiler, Target},
     worker::{Worker, descendants},
 };
@@ -93,7 +92,7 @@ pub struct Fleet {
     /// What was set since: who joins later gets it too.
     threshold_ns: Option<u64>,
     /// The session that is looked at more closely.
-    focus: Option<(u32, Arc<str>)>,
+    focus: Option<(u32, SmolStr)>,
 }
 
 impl Fleet {
@@ -170,11 +169,11 @@ impl Fleet {
     }
 
     /// Pictures show more of this session from now on, by its process and its id, or of none.
-    pub fn focus(&mut self, session: Option<(u32, Arc<str>)>) {
+    pub fn focus(&mut self, session: Option<(u32, SmolStr)>) {
         self.focus = session;
         for member in &mut self.members {
             let its = self.focus.as_ref().filter(|(pid, _)| *pid == member.pid());
-            member.profiler.focus(its.map(|(_, session_id)| Arc::clone(session_id)));
+            member.profiler.focus(its.map(|(_, session_id)| session_id.clone()));
         }
     }
 

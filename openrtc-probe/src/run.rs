@@ -5,7 +5,7 @@ mod inspect;
 mod job;
 mod wakes;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::time::Instant;
@@ -253,7 +253,7 @@ impl Run {
             return Ok(());
         }
         self.focus = focus.cloned();
-        let session = focus.map(|chosen| (chosen.pid, Arc::clone(&chosen.session_id)));
+        let session = focus.map(|chosen| (chosen.pid, chosen.session_id.clone()));
         self.fleet.focus(session);
         self.wakes.inspect(self.focus.as_ref().map(|chosen| dump::Wanted {
             pid: chosen.pid.cast_signed(),

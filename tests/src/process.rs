@@ -3,6 +3,7 @@
 //! Nothing waits without a limit, and a child that is still there at the end is asked to go, then
 //! killed.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -217,6 +218,20 @@ fn rest(lines: &Receiver<Line>) -> Result<Vec<String>> {
     }
 }
 
+/// The only child of a process.
+pub fn only_child(parent: i32) -> Result<i32> {
+    let parent = parent.to_string();
+    let pids = fs::read_dir("/proc")?.flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // `pid (name) state ppid`: the name may hold anything.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        fields.split_whitespace().nth(1) == Some(&parent)
+    };
+    pids.find(is_child).with_context(|| format!("process {parent} has no child"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,18 +261,4 @@ mod tests {
         let error = shell("echo no >&2; exit 4").next(GRACE).unwrap_err().to_string();
         assert!(error.contains("exit status: 4"), "{error}");
     }
-}
-
-/// The only child of a process.
-pub fn only_child(parent: i32) -> Result<i32> {
-    let parent = parent.to_string();
-    let pids = std::fs::read_dir("/proc")?.flatten();
-    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let is_child = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // `pid (name) state ppid`: the name may hold anything.
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        fields.split_whitespace().nth(1) == Some(&parent)
-    };
-    pids.find(is_child).with_context(|| format!("process {parent} has no child"))
 }

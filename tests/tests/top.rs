@@ -54,9 +54,9 @@ fn a_session_is_filtered_opened_copied_and_left() -> Result<()> {
             "Esc back",
         ];
         see(&terminal, "details", &parts)?;
-        press(&terminal, &["G"])?;
+        // With room for all of it.
+        terminal.resize(120, 100)?;
         see(&terminal, "their end", &["polls by how long they took", "logarithm of the count"])?;
-        terminal.resize(120, 60)?;
         see(&terminal, "its tasks", &["3 tasks", "waiting", "sessions.py:", "tick"])?;
         press(&terminal, &["y"])?;
         see(&terminal, "message", &["sent to the terminal's clipboard"])?;
@@ -204,7 +204,6 @@ fn names_that_are_escape_sequences_do_nothing() -> Result<()> {
         see(&terminal, "its stack", &["blocked the loop for", "agent.py:2"])?;
         press(&terminal, &["Enter"])?;
         see(&terminal, "details", &["time in polls since attach"])?;
-        terminal.resize(200, 80)?;
         see(&terminal, "tasks", &["1 task"])?;
         press(&terminal, &["Escape", "Escape", "/", "\u{1b}"])?;
         see(&terminal, "table", &["12 listed", "q quit"])?;
@@ -227,7 +226,7 @@ fn names_that_are_escape_sequences_do_nothing() -> Result<()> {
 }
 
 fn start_hostile(setting: &Setting, worker: &Worker) -> Result<Terminal> {
-    let terminal = Terminal::start(120, 30, &script(&probe(setting, worker)))?;
+    let terminal = Terminal::start(200, 100, &script(&probe(setting, worker)))?;
     see(&terminal, "live table", &["12 listed"])?;
     Ok(terminal)
 }

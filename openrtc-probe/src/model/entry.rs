@@ -1,15 +1,13 @@
 //! One session of the ledger.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use openrtc_common::{
     histogram::Lengths,
     session::Counters,
     tag::{TagKey, TagText},
 };
+use smol_str::SmolStr;
 
 use super::{
     history::CpuHistory,
@@ -80,8 +78,10 @@ pub(super) enum End {
 /// One session, over all the slots that its tag has had.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    /// `None` until a slot with its tag is met: names may come first.
-    pub(super) tag: Option<TagText>,
+    /// `None` until a slot with its tag is met: names may come first. Apart from the rest, which every
+    /// picture visits.
+    pub(super) tag: Option<Box<TagText>>,
+    is_cut: bool,
     pub(super) names: Names,
     pub(super) first_at_ns: u64,
     pub(super) last_at_ns: u64,
@@ -105,7 +105,7 @@ pub(super) struct Entry {
     cpu_at_mark_ns: u64,
     cpu_history: CpuHistory,
     /// Its id, once it is known for good: each picture has it.
-    id: Option<Arc<str>>,
+    id: Option<SmolStr>,
     pub(super) peak_bytes: Option<u64>,
     pub(super) last_stall_ns: Option<u64>,
     pub(super) is_running: bool,
@@ -151,7 +151,10 @@ impl Entry {
     /// Takes in its tag; whether it was not met before.
     pub(super) fn is_new(&mut self, tag: &TagText) -> bool {
         let is_new = self.tag.is_none();
-        self.tag.get_or_insert(*tag);
+        if is_new {
+            self.tag = Some(Box::new(*tag));
+            self.is_cut = tag.is_cut();
+        }
         is_new
     }
 
@@ -207,15 +210,15 @@ impl Entry {
     }
 
     /// Its id as views show it, and what that is made of.
-    pub(super) fn id(&mut self, types: &TypeNames) -> (Arc<str>, IdType) {
+    pub(super) fn id(&mut self, types: &TypeNames) -> (SmolStr, IdType) {
         if let Some(id) = &self.id {
-            return (Arc::clone(id), IdType::Text);
+            return (id.clone(), IdType::Text);
         }
-        let (id, id_type) = id_of(&self.tag.unwrap_or(TagText::EMPTY), types);
-        let id: Arc<str> = id.into();
+        let (id, id_type) = id_of(self.tag.as_deref().unwrap_or(&TagText::EMPTY), types);
+        let id: SmolStr = id.into();
         // The name of a type may become known later.
         if id_type == IdType::Text {
-            self.id = Some(Arc::clone(&id));
+            self.id = Some(id.clone());
         }
         (id, id_type)
     }
@@ -231,7 +234,7 @@ impl Entry {
         Session {
             session_id,
             pid: home.pid,
-            id_is_cut: self.tag.is_some_and(|tag| tag.is_cut()),
+            id_is_cut: self.is_cut,
             id_type,
             agent_name: self.names.agent.clone(),
             tenant: self.names.tenant.clone(),

@@ -140,9 +140,9 @@ impl Ledger {
                 }
             }
             Fact::Named(key, names) => {
-                let entry = self.sessions.entry(key);
-                entry.names.agent = names.agent.or(entry.names.agent.take());
-                entry.names.tenant = names.tenant.or(entry.names.tenant.take());
+                let known = &mut self.sessions.entry(key).names;
+                known.agent = names.agent.or(known.agent.take());
+                known.tenant = names.tenant.or(known.tenant.take());
             }
             Fact::TypeNamed(ty, name) => {
                 self.types.insert(ty, name);

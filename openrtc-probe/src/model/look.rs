@@ -1,6 +1,6 @@
 //! What comes in: one look at the counters, and the facts in between.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use openrtc_common::{
     account::{Reading, state},
@@ -10,6 +10,7 @@ use openrtc_common::{
     thread::{Thread, role},
     wait::{Key, Registers, Waits},
 };
+use smol_str::SmolStr;
 
 use super::{cost::Expense, record::Sample};
 
@@ -129,9 +130,9 @@ impl ThreadLook {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     /// The agent variable's value.
-    pub agent: Option<Arc<str>>,
+    pub agent: Option<SmolStr>,
     /// The tenant variable's value.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<SmolStr>,
 }
 
 /// Something that was found out between two looks.

@@ -34,6 +34,7 @@ pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, SlotLook, ThreadLook};
 pub use merge::merge;
 pub use record::Sample;
+pub use smol_str::SmolStr;
 pub use snapshot::{
     Cost, Focus, Health, IdType, LoopDelay, MAX_ENDED, Repeats, Session, Snapshot, Stall, Status,
     Untagged, Usage, Worker,

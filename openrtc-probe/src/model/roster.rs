@@ -4,9 +4,10 @@
 //! They lie side by side, in pages that never move, and are visited in that order. Which one a slot of the
 //! kernel's belongs to is known by the slot, so that no tag has to be read and hashed again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use openrtc_common::tag::TagKey;
+use smol_str::SmolStr;
 
 use super::entry::{Entry, TypeNames};
 
@@ -99,7 +100,9 @@ impl Roster {
                 gone.push(*key);
             }
         }
-        gone.iter().for_each(|key| self.remove(key));
+        for key in &gone {
+            self.remove(key);
+        }
     }
 
     /// The order by id does not hold any more: somebody has got an id, or another one.
@@ -128,7 +131,7 @@ impl Roster {
             let (_, entry) = room.as_mut()?;
             entry.tag.is_some().then(|| (entry.id(types).0, place))
         });
-        let mut with_ids: Vec<(Arc<str>, u32)> = with_ids.collect();
+        let mut with_ids: Vec<(SmolStr, u32)> = with_ids.collect();
         with_ids.sort_unstable();
         with_ids.into_iter().map(|(_, place)| place).collect()
     }

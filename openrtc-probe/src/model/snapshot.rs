@@ -4,7 +4,7 @@
 //! "not known", never zero. All `*_ns` of a [`Usage`] are cumulative since attach and count a poll
 //! that still runs up to the moment of the picture.
 
-use std::sync::Arc;
+use smol_str::SmolStr;
 
 use super::{
     anatomy::Anatomy,
@@ -84,7 +84,7 @@ pub struct Focus {
     /// Its process.
     pub pid: u32,
     /// Its id.
-    pub session_id: Arc<str>,
+    pub session_id: SmolStr,
     /// Wall times of its polls on loop threads, in classes of octaves.
     pub polls: Histogram,
     /// How long polls of it slept in all, of those that did.
@@ -202,7 +202,7 @@ pub struct Untagged {
 pub struct Session {
     /// The tag as the worker holds it: untrusted text. Of a value that is no text, its type in angle
     /// brackets.
-    pub session_id: Arc<str>,
+    pub session_id: SmolStr,
     /// The process that it runs in: with the tag, what tells it from all others.
     pub pid: u32,
     /// Whether the id was longer than what is kept.
@@ -210,9 +210,9 @@ pub struct Session {
     /// What the id is made of.
     pub id_type: IdType,
     /// Untrusted text.
-    pub agent_name: Option<Arc<str>>,
+    pub agent_name: Option<SmolStr>,
     /// Untrusted text.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<SmolStr>,
     /// How long it has lived, as far as it was seen.
     pub duration_ns: u64,
     /// Whether it was there before us: it has lived longer than that.
@@ -283,15 +283,15 @@ pub struct Stall {
     /// The process that it is in.
     pub pid: u32,
     /// The culprit, `None` for an untagged poll; as [`Session::session_id`].
-    pub session_id: Option<Arc<str>>,
+    pub session_id: Option<SmolStr>,
     /// Whether its id was longer than what is kept.
     pub id_is_cut: bool,
     /// What its id is made of.
     pub id_type: IdType,
     /// Untrusted text.
-    pub agent_name: Option<Arc<str>>,
+    pub agent_name: Option<SmolStr>,
     /// Untrusted text.
-    pub tenant: Option<Arc<str>>,
+    pub tenant: Option<SmolStr>,
     /// Wall-clock time when the poll began, nanoseconds since the Unix epoch.
     pub started_at_unix_ns: i128,
     /// Whether the poll still runs.

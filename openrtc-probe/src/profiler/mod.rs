@@ -13,7 +13,7 @@ mod python;
 mod survey;
 mod vars;
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use anyhow::Result;
 use openrtc_common::{
@@ -37,7 +37,7 @@ use crate::{
     bpf::{Kernel, ProgramCost, Reaper, Told},
     cpython::{Python, memory::RemoteAddr},
     host::own::{own_cpu_ns, own_rss_bytes},
-    model::{Expense, Fact, Ledger, Look, Sample, SlotLook, Snapshot, Stall, ThreadLook},
+    model::{Expense, Fact, Ledger, Look, Sample, SlotLook, SmolStr, Snapshot, Stall, ThreadLook},
     worker::{Interpreter, Worker},
 };
 
@@ -142,7 +142,7 @@ impl Profiler {
     }
 
     /// Pictures show more of the session of this id from now on, or of none.
-    pub fn focus(&mut self, session_id: Option<Arc<str>>) {
+    pub fn focus(&mut self, session_id: Option<SmolStr>) {
         self.ledger.focus(session_id);
     }
 

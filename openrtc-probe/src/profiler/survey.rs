@@ -141,7 +141,9 @@ impl Profiler {
         let are_types = met.iter().map(|(_, tag)| *tag).filter(|tag| tag.type_addr().is_some());
         let mut tags = std::mem::take(&mut self.unnamed);
         tags.extend(are_types);
-        tags.iter().for_each(|tag| self.name_type(tag));
+        for tag in &tags {
+            self.name_type(tag);
+        }
         tags.retain(|tag| self.ledger.unnamed_type(tag).is_some());
         self.unnamed = tags;
     }

@@ -170,7 +170,12 @@ pub const ROOMS: &[Room] = &[
         rooms: &["blocker", "bpf", "cpython", "host", "model", "profiler", "worker"],
         ..ROOM
     },
-    Room { path: "model", crates: &["openrtc_common", "syscalls"], without: IO, ..ROOM },
+    Room {
+        path: "model",
+        crates: &["openrtc_common", "smol_str", "syscalls"],
+        without: IO,
+        ..ROOM
+    },
     Room {
         path: "dump",
         crates: &["openrtc_common"],

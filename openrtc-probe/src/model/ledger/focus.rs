@@ -1,12 +1,13 @@
 //! The session that is looked at more closely.
 
-use std::{array::from_fn, sync::Arc};
+use std::array::from_fn;
 
 use openrtc_common::{
     histogram::{COARSE, COARSE_LEN, Lengths},
     session::UNTAGGED,
     tag::{TagKey, TagText},
 };
+use smol_str::SmolStr;
 
 use super::Ledger;
 use crate::model::{entry::id_of, histogram::Histogram, look::Look, snapshot::Focus};
@@ -14,14 +15,14 @@ use crate::model::{entry::id_of, histogram::Histogram, look::Look, snapshot::Foc
 /// Which one that is.
 #[derive(Clone, Debug)]
 pub(super) struct Focused {
-    session_id: Arc<str>,
+    session_id: SmolStr,
     /// Its tag, once it was met.
     key: Option<TagKey>,
 }
 
 impl Ledger {
     /// Looks more closely at the session of this id, or at none.
-    pub fn focus(&mut self, session_id: Option<Arc<str>>) {
+    pub fn focus(&mut self, session_id: Option<SmolStr>) {
         self.focus = session_id.map(|session_id| Focused { session_id, key: None });
     }
 
@@ -30,7 +31,8 @@ impl Ledger {
         let Some(focused) = &mut self.focus else { return Vec::new() };
         if focused.key.is_none() {
             // Those that this look has met are not in the ledger yet.
-            let known = self.sessions.iter().filter_map(|(key, entry)| Some((*key, entry.tag?)));
+            let known =
+                self.sessions.iter().filter_map(|(key, entry)| Some((*key, **entry.tag.as_ref()?)));
             let mut all = known.chain(look.met.iter().map(|(_, tag)| (tag.key(), *tag)));
             let is_it = |tag: &TagText| id_of(tag, &self.types).0 == *focused.session_id;
             focused.key = all.find(|(_, tag)| is_it(tag)).map(|(key, _)| key);
@@ -52,7 +54,7 @@ impl Ledger {
         let sum = look.focus.iter().fold(shift, |sum, slot| plus(&sum, slot));
         Some(Focus {
             pid: self.about.pid,
-            session_id: Arc::clone(&focused.session_id),
+            session_id: focused.session_id.clone(),
             polls: Histogram::of(COARSE, &counts(&sum.polls)),
             off_cpu: Histogram::of(COARSE, &counts(&sum.off_cpu)),
         })

@@ -3,7 +3,7 @@
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use crate::model::{Focus, IdType, Session, Snapshot, Stall, Status, Worker};
+use crate::model::{Focus, IdType, Session, SmolStr, Snapshot, Stall, Status, Worker};
 use crate::view::grid::Grid;
 use crate::view::order::Order;
 use crate::view::stalls::listed;
@@ -49,7 +49,7 @@ fn head(text: &mut Text, snapshot: &Snapshot, session: &Session, palette: Palett
     if session.id_type != IdType::Text {
         text.say("  the id is no text: all values of this type are one session here");
     }
-    let name = |name: &Option<std::sync::Arc<str>>| {
+    let name = |name: &Option<SmolStr>| {
         name.as_deref().map_or(UNKNOWN.to_owned(), |name| known(name).into_owned())
     };
     let bound = if session.duration_is_lower_bound { "≥" } else { "" };

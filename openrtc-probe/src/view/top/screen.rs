@@ -1,8 +1,8 @@
 //! What the reader has chosen to see.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
-use crate::model::{Session, Snapshot, Stall};
+use crate::model::{Session, SmolStr, Snapshot, Stall};
 use crate::view::order::{Listing, Order};
 use crate::view::stalls::listed;
 use crate::view::top::draw::details_lines;
@@ -30,7 +30,7 @@ pub struct Chosen {
     /// Its process.
     pub pid: u32,
     /// Its id. Untrusted text.
-    pub session_id: Arc<str>,
+    pub session_id: SmolStr,
 }
 
 impl Chosen {
@@ -64,11 +64,7 @@ impl Items<Chosen> for Rows<'_> {
     }
 
     fn place_of(&self, chosen: &Chosen) -> Option<usize> {
-        // One picture has its ids from the one before: their text has to be compared only where it has not.
-        let is_same = |session: &Session| Arc::ptr_eq(&chosen.session_id, &session.session_id);
-        let all = || self.listing.iter(self.snapshot);
-        let place = all().position(|session| is_same(session) && chosen.is(session));
-        place.or_else(|| all().position(|session| chosen.is(session)))
+        self.listing.iter(self.snapshot).position(|session| chosen.is(session))
     }
 }
 
@@ -151,7 +147,7 @@ impl Screen {
         let mut next = Self { page, listing: Rc::new(listing), ..self.clone() };
         match self.pane {
             Pane::Sessions => {
-                next.sessions = self.sessions.fit(&next.rows(snapshot), page.body.lines)
+                next.sessions = self.sessions.fit(&next.rows(snapshot), page.body.lines);
             }
             Pane::Stalls => {
                 next.stalls = self.stalls.fit(&*self.stall_ids(snapshot), page.body.lines);
