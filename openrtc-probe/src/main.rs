@@ -26,15 +26,16 @@ fn main() -> ExitCode {
 
 /// Does what was typed; the exit code.
 fn start() -> anyhow::Result<u8> {
-    let cli = match cli::parse(env::args_os())? {
+    let typed = cli::parse(env::args_os())?;
+    let here = Surroundings::new(std::io::stdout().is_terminal(), |name| env::var(name).ok());
+    let cli = match typed {
         Typed::Run(cli) => *cli,
-        Typed::Doctor(doctor) => return run::examine(&doctor),
-        Typed::Dump(typed) => return run::dump(&typed).map(|()| FINE),
+        Typed::Doctor(doctor) => return run::examine(&doctor, here.is_utf8),
+        Typed::Dump(typed) => return run::dump(&typed, here.is_utf8).map(|()| FINE),
         Typed::Print(text) => {
             return print_line(text.trim_end()).map(|()| FINE);
         }
     };
-    let here = Surroundings::new(std::io::stdout().is_terminal(), |name| env::var(name).ok());
     let plan = Plan::new(cli, here)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

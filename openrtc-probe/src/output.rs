@@ -135,7 +135,7 @@ impl Output {
 
     /// Text for people.
     fn text(&self, text: &str) -> Result<()> {
-        if self.is_utf8 { print_line(text) } else { print_line(&ascii(text)) }
+        print_text(text, self.is_utf8)
     }
 
     fn json(&self, one: &Snapshot) -> Result<()> {
@@ -228,6 +228,11 @@ impl Drop for Output {
 pub fn print_line(line: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// The same of a text that may have more than ASCII in it, for a reader who can read that or cannot.
+pub fn print_text(text: &str, is_utf8: bool) -> Result<()> {
+    if is_utf8 { print_line(text) } else { print_line(&ascii(text)) }
 }
 
 /// Whether this error says that nobody reads any more.

@@ -21,7 +21,7 @@ use crate::{
     dump::{self, Dump},
     fleet::{self, Fleet, Found, Member, Scout},
     model::{Stall, StallIds},
-    output::{Output, Wish, print_line},
+    output::{Output, Wish, print_line, print_text},
     plan::{MAX_WORKERS, Plan, Vars, View},
     profiler::{self, Tag, Target, Verdict},
     view::{self, top::Chosen},
@@ -73,13 +73,16 @@ pub async fn run(plan: &Plan) -> Result<()> {
 }
 
 /// Examines this host, and the worker if one was named, and prints the report; its exit code.
-pub fn examine(typed: &Doctor) -> Result<u8> {
+pub fn examine(typed: &Doctor, is_utf8: bool) -> Result<u8> {
     let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
     let vars = [session_var, agent_var, tenant_var];
     let wanted = doctor::Wanted { pid: typed.pid.map(u32::cast_signed), vars };
     let report = doctor::examine(&wanted, clock::now)?;
-    let text = if typed.json { view::doctor::json(&report) } else { view::doctor::text(&report) };
-    print_line(text.trim_end())?;
+    if typed.json {
+        print_line(view::doctor::json(&report).trim_end())?;
+    } else {
+        print_text(view::doctor::text(&report).trim_end(), is_utf8)?;
+    }
     Ok(report.exit_code())
 }
 
@@ -87,7 +90,7 @@ pub fn examine(typed: &Doctor) -> Result<u8> {
 ///
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
-pub fn dump(typed: &DumpOf) -> Result<()> {
+pub fn dump(typed: &DumpOf, is_utf8: bool) -> Result<()> {
     let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
     let wanted = dump::Wanted {
         pid: typed.pid.cast_signed(),
@@ -99,8 +102,10 @@ pub fn dump(typed: &DumpOf) -> Result<()> {
     for why in missing(&wanted, &dump) {
         eprintln!("{why}\nhint: {}", why.hint());
     }
-    let text = if typed.json { view::dump::json(&dump) } else { view::dump::text(&dump) };
-    print_line(text.trim_end())
+    if typed.json {
+        return print_line(view::dump::json(&dump).trim_end());
+    }
+    print_text(view::dump::text(&dump).trim_end(), is_utf8)
 }
 
 /// Why a dump has less in it than was asked for.

@@ -236,7 +236,7 @@ fn in_a_locale_that_is_not_utf8_there_is_only_ascii() -> Result<()> {
         let probe = format!("LC_ALL=C {}", probe(setting, worker));
         let terminal = start_script(worker, &script(&probe))?;
         // A bar with something in it.
-        let is_table = |screen: &str| screen.contains("#.") && screen.contains("q quit");
+        let is_table = |screen: &str| screen.contains(":....") && screen.contains("q quit");
         let screen = terminal.wait_for("table in ASCII", SOON, is_table)?;
         ensure!(screen.is_ascii(), "not all is ASCII:\n{screen}");
         terminal.press("?")?;

@@ -57,7 +57,7 @@ fn a_session_is_filtered_opened_copied_and_left() -> Result<()> {
         // With room for all of it.
         terminal.resize(120, 100)?;
         see(&terminal, "their end", &["polls by how long they took", "logarithm of the count"])?;
-        see(&terminal, "its tasks", &["3 tasks", "waiting", "sessions.py:", "tick"])?;
+        see(&terminal, "its tasks", &["4 tasks", "waiting", "sessions.py:", "tick"])?;
         press(&terminal, &["y"])?;
         see(&terminal, "message", &["sent to the terminal's clipboard"])?;
         ensure!(terminal.copied()? == blocks, "copied: {:?}", terminal.copied()?);

@@ -10,7 +10,7 @@ use openrtc_common::{
 use smol_str::SmolStr;
 
 use super::{
-    history::CpuHistory,
+    history::{CpuHistory, SECONDS},
     look::Names,
     snapshot::{IdType, Session, Status, Usage},
     usage::Rates,
@@ -206,7 +206,8 @@ impl Entry {
         let used_ns = self.shown.cpu_ns() - self.cpu_at_mark_ns;
         self.cpu_at_mark_ns = self.shown.cpu_ns();
         let ratio = if mark.span_ns > 0 { used_ns as f64 / mark.span_ns as f64 } else { 0.0 };
-        (0..mark.seconds).for_each(|_| self.cpu_history.push(ratio));
+        // Nobody may have come for hours.
+        (0..mark.seconds.min(SECONDS as u64)).for_each(|_| self.cpu_history.push(ratio));
     }
 
     /// Its id as views show it, and what that is made of.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::model::{CpuHistory, Session, Snapshot, Stall, Status, Untagged, Usage};
-use crate::view::order::Sort;
+use crate::view::order::{Order, Sort};
 use crate::view::units::{Number, megabytes, millis, percent, seconds, split_ms};
 
 /// One column of a table.
@@ -96,7 +96,7 @@ impl<'a> Cell<'a> {
 }
 
 /// The rows below the sessions: where the rest of the CPU time went.
-pub fn rows_below(snapshot: &Snapshot) -> Vec<Row<'_>> {
+pub fn rows_below<'a>(snapshot: &'a Snapshot, order: &Order) -> Vec<Row<'a>> {
     let worker = &snapshot.worker;
     let outside = |label, cpu_ns, cpu_ratio| Row::Outside(Outside { label, cpu_ns, cpu_ratio });
     let mut rows = vec![
@@ -104,8 +104,9 @@ pub fn rows_below(snapshot: &Snapshot) -> Vec<Row<'_>> {
         outside("(loop overhead)", worker.loop_overhead_cpu_ns, worker.loop_overhead_cpu_ratio),
         outside("(other threads)", worker.other_threads_cpu_ns, worker.other_threads_cpu_ratio),
     ];
-    if worker.ended_cpu_ns > 0 {
-        rows.push(outside("(ended sessions)", worker.ended_cpu_ns, None));
+    let ended_ns = order.ended_cpu_ns(snapshot);
+    if ended_ns > 0 {
+        rows.push(outside("(ended sessions)", ended_ns, None));
     }
     rows
 }
@@ -475,7 +476,7 @@ mod tests {
         let known = |column: &&Column| json.contains(&format!("\"{}\":", column.key));
         let unknown = SESSIONS.iter().filter(|column| !known(column)).map(|column| column.key);
         // The place in the list is of the table only.
-        let of_the_table = ["slot", "polls_per_s", "idle_s", "cpu_history"];
+        let of_the_table = ["slot", "cpu_history"];
         assert!(unknown.into_iter().all(|key| of_the_table.contains(&key)));
         let json = crate::view::json::stall(&Stall::default());
         let known = |column: &Column| json.contains(&format!("\"{}\":", column.key));
@@ -486,7 +487,10 @@ mod tests {
     fn what_is_not_there_has_no_row() {
         let mut snapshot = Snapshot::default();
         let labels = |snapshot: &Snapshot| {
-            rows_below(snapshot).iter().map(|row| row.label().into_owned()).collect::<Vec<_>>()
+            rows_below(snapshot, &Order::default())
+                .iter()
+                .map(|row| row.label().into_owned())
+                .collect::<Vec<_>>()
         };
         let always = ["(untagged)", "(loop overhead)", "(other threads)"];
         assert_eq!(labels(&snapshot), always);

@@ -188,6 +188,7 @@ mod tests {
     use crate::model::{Session, Snapshot, Stall, Status};
     use crate::view::columns::{SESSIONS, rows_below};
     use crate::view::columns_of;
+    use crate::view::order::Order;
 
     fn sessions() -> Vec<&'static Column> {
         columns_of::sessions(&Snapshot::default())
@@ -244,7 +245,7 @@ mod tests {
             ] {
                 let grid = Grid::fit(&table, columns, slots);
                 let mut rows = vec![Row::Session(slots, &session), Row::Session(slots, &slow)];
-                rows.extend(rows_below(&snapshot));
+                rows.extend(rows_below(&snapshot, &Order::default()));
                 for row in &rows {
                     let line = grid.line(row);
                     assert!(width(&line) <= columns, "{columns}: {line:?}");
@@ -262,7 +263,7 @@ mod tests {
         snapshot.worker.ended_cpu_ns = 1;
         for columns in "(ended sessions)".len()..200 {
             let grid = Grid::fit(&sessions(), columns, 7);
-            for row in rows_below(&snapshot) {
+            for row in rows_below(&snapshot, &Order::default()) {
                 let line = grid.line(&row);
                 assert!(line.starts_with(&*row.label()), "{columns}: {line}");
             }

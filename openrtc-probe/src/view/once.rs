@@ -28,7 +28,7 @@ pub fn render(snapshot: &Snapshot, order: &Order, columns: Option<usize>) -> Str
     lines.extend(header::wrap(&header::selection(snapshot, order, sessions.len()), facts_width));
     let slots = sessions.len();
     let rows = sessions.iter().zip(1..).map(|(session, slot)| Row::Session(slot, session));
-    let rows: Vec<_> = rows.chain(rows_below(snapshot)).collect();
+    let rows: Vec<_> = rows.chain(rows_below(snapshot, order)).collect();
     let mut table = table(&columns_of::sessions(snapshot), &rows, columns, slots);
     if slots == 0 {
         table.splice(1..1, header::why_empty(snapshot, order, facts_width));

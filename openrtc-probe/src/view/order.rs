@@ -268,6 +268,17 @@ impl Order {
         self.sort.is_descending() != self.reverse
     }
 
+    /// CPU of sessions that have ended and have no row: together with that of the rows it is that of all.
+    pub fn ended_cpu_ns(&self, snapshot: &Snapshot) -> u64 {
+        let Snapshot { sessions, ended, worker, .. } = snapshot;
+        let cpu_ns = |session: &Session| session.usage.cpu_ns();
+        if self.lists_ended() {
+            return worker.ended_cpu_ns.saturating_sub(ended.iter().map(cpu_ns).sum());
+        }
+        let hidden = sessions.iter().filter(|session| session.status == Status::Ended);
+        worker.ended_cpu_ns + hidden.map(cpu_ns).sum::<u64>()
+    }
+
     /// Who asks for ended ones gets them, whether a table usually lists them or not.
     fn lists_ended(&self) -> bool {
         self.show_ended || self.status == StatusFilter::Ended
@@ -503,6 +514,26 @@ mod tests {
         let hidden = Order { show_ended: false, ..order };
         assert_eq!(ids(&hidden), "bd");
         assert_eq!(ids(&Order { status: StatusFilter::Ended, ..hidden }), "ac", "asked for");
+    }
+
+    #[test]
+    fn with_the_ended_rows_it_is_the_cpu_of_all_sessions() {
+        let used = |id, cpu_ns, status| {
+            let usage = Usage { loop_cpu_ns: cpu_ns, ..Usage::default() };
+            Session { status, usage, ..session(id, None, 0) }
+        };
+        let mut snapshot = Snapshot {
+            sessions: vec![used("a", 1, Status::Active), used("b", 20, Status::Ended)],
+            ended: vec![used("c", 300, Status::Ended)],
+            ..Snapshot::default()
+        };
+        // The 4,000 are of one that has left the list.
+        snapshot.worker.ended_cpu_ns = 4300;
+        for show_ended in [true, false] {
+            let order = Order { show_ended, ..Order::default() };
+            let rows: u64 = order.rows(&snapshot).iter().map(|it| it.usage.cpu_ns()).sum();
+            assert_eq!(rows + order.ended_cpu_ns(&snapshot), 4321);
+        }
     }
 
     #[test]

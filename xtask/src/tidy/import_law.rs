@@ -169,7 +169,10 @@ mod tests {
         let said = first("model/ledger.rs", "//! Ledger.\n\nuse aya::maps::Array;\n").unwrap();
         let (place, what) = said.split_once(": ").unwrap();
         assert_eq!(place, "openrtc-probe/src/model/ledger.rs:3");
-        assert_eq!(what, "room model may not import aya (allowed: openrtc_common, smol_str, syscalls)");
+        assert_eq!(
+            what,
+            "room model may not import aya (allowed: openrtc_common, smol_str, syscalls)"
+        );
     }
 
     #[test]

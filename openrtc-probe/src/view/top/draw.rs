@@ -138,7 +138,7 @@ fn sessions(pen: &mut Pen<'_, '_>, snapshot: &Snapshot, screen: &Screen) {
         let why = header::why_empty(snapshot, &screen.order, page.columns);
         pen.texts(page.body, &why, Palette::PAST);
     }
-    for (line, row) in page.below.range().zip(&rows_below(snapshot)) {
+    for (line, row) in page.below.range().zip(&rows_below(snapshot, &screen.order)) {
         pen.text(line, &grid.line(row), Style::new());
     }
     match page.stalls.lines {

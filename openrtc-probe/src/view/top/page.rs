@@ -116,7 +116,7 @@ impl Page {
     ) -> Self {
         // The titles of both tables.
         let left = left.saturating_sub(2);
-        let below = rows_below(snapshot).len();
+        let below = rows_below(snapshot, &screen.order).len();
         let stalls = listed(snapshot, &screen.order, left / 4).len();
         let is_enough = left >= LEAST_FOR_ROWS_BELOW || left >= rows.max(1) + below + stalls;
         let below = if is_enough { below } else { 0 };
