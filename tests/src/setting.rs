@@ -281,6 +281,8 @@ impl Setting {
     /// The daemon, on a process, with its other arguments split at spaces.
     pub fn probe(&self, pid: i32, words: &str) -> Command {
         let mut command = Command::new(&self.probe);
+        // Whatever this machine's is: in another one what is no ASCII is replaced.
+        command.env("LC_ALL", "C.UTF-8");
         command.args(["--pid", &pid.to_string()]).args(words.split_whitespace());
         command
     }

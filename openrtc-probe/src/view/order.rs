@@ -520,7 +520,7 @@ mod tests {
     fn with_the_ended_rows_it_is_the_cpu_of_all_sessions() {
         let used = |id, cpu_ns, status| {
             let usage = Usage { loop_cpu_ns: cpu_ns, ..Usage::default() };
-            Session { status, usage, ..session(id, None, 0) }
+            Session { usage, status, ..session(id, None, 0) }
         };
         let mut snapshot = Snapshot {
             sessions: vec![used("a", 1, Status::Active), used("b", 20, Status::Ended)],
