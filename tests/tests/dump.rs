@@ -25,6 +25,7 @@ type Place = (String, i64);
 
 fn dump(setting: &Setting, pid: i32, words: &[&str]) -> Command {
     let mut command = Command::new(setting.probe_file());
+    command.env("LC_ALL", "C.UTF-8");
     command.args(["dump", "--pid", &pid.to_string()]).args(words).stdin(Stdio::null());
     command
 }

@@ -414,7 +414,7 @@ pub static SESSIONS: &[Column] = &[
         key: "cpu_history",
         title: "cpu, 30 s",
         unit: "",
-        what: "CPU second by second, newest right; █ one core, · none",
+        what: "CPU each second, newest right: square root, █ one core, · none",
         width: 10,
         widest: 30,
         grows_last: false,

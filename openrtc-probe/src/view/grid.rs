@@ -149,7 +149,10 @@ fn render(cell: &Cell<'_>, width: usize, align: Align) -> String {
         // Of one core: rows compare. A little is seen too.
         Cell::History(history) => {
             let older = history.ratios().len().saturating_sub(width);
-            pad(&spark(history.ratios().skip(older).map(Some), 1.0), width, align)
+            // By the square root: of a few hundredths of a core the ups and downs are still seen, and
+            // rows can be compared.
+            let heights = history.ratios().skip(older).map(|ratio| Some(ratio.sqrt()));
+            pad(&spark(heights, 1.0), width, align)
         }
         Cell::Gauge(number, _) if width < LEAST_FOR_BAR => pad(&number.fit(width), width, align),
         Cell::Gauge(number, fill) => {
@@ -317,7 +320,7 @@ mod tests {
         for ratio in [1.0, 0.0, 0.001, 0.5] {
             session.cpu_history.push(ratio);
         }
-        assert_eq!(cells(&session), ["·▁▄", " █·▁▄"]);
+        assert_eq!(cells(&session), ["·▁▆", " █·▁▆"]);
     }
 
     #[test]

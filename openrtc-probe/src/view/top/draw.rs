@@ -30,7 +30,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     let page = screen.page;
     let mut pen = Pen { frame, area };
     let palette = screen.palette;
-    let top = header::of_screen(snapshot, columns, area.height.into());
+    let top = page::header(snapshot, screen.pane, columns, area.height.into());
     for (line, said) in page.header.range().zip(&top) {
         pen.text(line, &said.text, palette.of(said.tone));
     }
@@ -212,8 +212,9 @@ fn selection(snapshot: &Snapshot, screen: &Screen) -> String {
         // It has a line of its own.
         Pane::Stalls => vec![],
         Pane::Details => {
-            let id = screen.details_of.as_ref().map(|chosen| harmless(&chosen.session_id));
-            vec![format!("SESSION {}", id.unwrap_or_default())]
+            let (first, of) = (screen.scroll + 1, screen.page.details);
+            let last = of.min(screen.scroll + screen.page.body.lines);
+            vec!["SESSION".into(), format!("lines {first}-{last} of {of}")]
         }
     };
     header::wrap(&facts, screen.page.columns).into_iter().next().unwrap_or_default()

@@ -49,6 +49,8 @@ pub(super) struct Page {
     pub(super) titles_at: usize,
     /// Sessions, stalls or details.
     pub(super) body: Lines,
+    /// Lines that the details have in all.
+    pub(super) details: usize,
     /// The rows below the sessions.
     pub(super) below: Lines,
     /// Stalls below them with their titles; or, among stalls, more of the selected one.
@@ -91,7 +93,7 @@ impl Page {
     ) -> Self {
         let (columns, lines) = (usize::from(columns), usize::from(lines));
         let mut pile = Pile { next: 0, end: lines.saturating_sub(1) };
-        let header = pile.take(header::of_screen(snapshot, columns, lines).len());
+        let header = pile.take(header(snapshot, screen.pane, columns, lines).len());
         let notice = pile.take(notice(snapshot, columns).len());
         let selection_at = pile.take(1).at;
         let footer = footer(snapshot, columns).len();
@@ -138,6 +140,17 @@ impl Page {
         let more = if is_one_selected { left / SELECTED_STALL_SHARE } else { 0 };
         Self { titles_at, body: pile.take(left - more), stalls: pile.take(more), ..self }
     }
+}
+
+/// What stands above all else: less of it where something was opened to be read.
+pub(super) fn header(
+    snapshot: &Snapshot,
+    pane: Pane,
+    columns: usize,
+    lines: usize,
+) -> Vec<header::Line> {
+    let share = if pane == Pane::Sessions { lines } else { lines / 2 };
+    header::of_screen(snapshot, columns, share)
 }
 
 /// What is to be known before the sessions are believed.

@@ -155,6 +155,7 @@ impl Screen {
             Pane::Details => {
                 let count = details_lines(snapshot, self, columns).len();
                 next.scroll = self.scroll.min(count.saturating_sub(page.body.lines));
+                next.page.details = count;
             }
         }
         next

@@ -95,6 +95,31 @@ fn much_room() {
     keep_at("five_hundred", &samples::five_hundred(), &screen(), &[LARGE, (40, 20)]);
 }
 
+/// The screen after these keys, each drawn.
+fn after(snapshot: &Snapshot, keys: &[Key]) -> Screen {
+    keys.iter().fold(screen().fit(snapshot, 80, 24), |screen, key| {
+        press(&screen, snapshot, Press::Key(*key)).0.fit(snapshot, 80, 24)
+    })
+}
+
+#[test]
+fn what_keys_open() {
+    let three = samples::three();
+    let typed = [Key::Char('/'), Key::Char('a'), Key::Char('J'), Key::Char('_'), Key::Char('7')];
+    for (name, keys) in [
+        ("selected", &[Key::Down, Key::Down][..]),
+        ("typing", &typed),
+        ("details_open", &[Key::Down, Key::Down, Key::Enter]),
+        ("stalls_open", &[Key::Tab, Key::Down]),
+        ("said", &[Key::Char('+')]),
+    ] {
+        keep_at(name, &three, &after(&three, keys), &[(80, 24), (40, 20)]);
+    }
+    let mut one = samples::three();
+    one.sessions.truncate(1);
+    keep_at("one", &one, &screen(), &[(80, 24)]);
+}
+
 #[test]
 fn ended_sessions_stay() {
     keep_at("ended", &samples::ended(), &screen(), &[LARGE, (80, 24), (40, 20)]);
