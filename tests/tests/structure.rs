@@ -85,7 +85,7 @@ fn run(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<Run> 
 #[test]
 fn every_structure_is_charged_to_whom_it_belongs() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let run = run(&setting, interpreter, kind)?;
         let eager: &[&str] = if interpreter.minor() >= 12 { EAGER } else { &[] };
         let wrong: Vec<String> = ON_LOOPS
@@ -224,7 +224,7 @@ fn pair_of(text: &str) -> Option<(i64, i64)> {
 #[test]
 fn callbacks_of_one_iteration_are_polls_of_their_own() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| burst(&setting, interpreter, kind))
+    setting.in_turn(|interpreter, kind| burst(&setting, interpreter, kind))
 }
 
 fn burst(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<()> {
@@ -258,7 +258,7 @@ fn burst(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<()>
 #[test]
 fn a_busy_worker_that_enters_contexts_in_both_ways_is_not_refused() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let words = format!("steps.py --loop {kind} --context-run");
         let worker = Worker::start(&setting, interpreter, &words)?;
         // It looks at the pairs once a second.

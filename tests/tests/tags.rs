@@ -20,7 +20,7 @@ const ROWS: usize = 33;
 #[test]
 fn every_kind_of_tag_has_its_own_row_and_time() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let worker = start(&setting, interpreter, kind, "none")?;
         let ready = worker.ready.clone();
         let probe = Probe::start(&setting, worker.pid, &format!("--duration {}", SPAN.as_secs()))?;

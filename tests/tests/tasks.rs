@@ -23,7 +23,7 @@ const EAGER_ROWS: usize = 3;
 #[test]
 fn every_name_of_a_task_has_its_own_row_and_time() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let (accounts, ready) = look(&setting, interpreter, kind)?;
         let rows = listed(&ready, "rows");
         let known: BTreeSet<_> = accounts.last.sessions.keys().map(String::as_str).collect();

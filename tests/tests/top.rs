@@ -76,8 +76,15 @@ fn every_stall_has_its_line_and_the_selected_one_its_stack() -> Result<()> {
     in_a_terminal(|setting, worker| {
         let terminal = start(setting, worker)?;
         let blocks = session(worker, "block")?;
-        see(&terminal, "stall", &[" ago", "sleep", "sessions.py:"])?;
-        press(&terminal, &["Tab", "j"])?;
+        press(&terminal, &["Tab"])?;
+        // A stall that went on when we attached may be nobody's; the next is on top, and has its owner.
+        let is_its = |line: &str| line.contains(" ago") && line.contains(&blocks);
+        let is_first = |screen: &str| {
+            let mut below = screen.lines().skip_while(|line| !line.contains("total(ms)")).skip(1);
+            below.next().is_some_and(is_its)
+        };
+        terminal.wait_for("stall of the one that blocks", SOON, is_first)?;
+        press(&terminal, &["g"])?;
         let parts = ["total(ms)", "blocked the loop for", "worker_of.<locals>.block", "Esc back"];
         let screen = see(&terminal, "stalls with one in full", &parts)?;
         ensure!(screen.contains(&blocks), "not whose it is:\n{screen}");
