@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// In between, looks take one part in so many of a core.
-const SHARE: u32 = 20;
+const SHARE: u32 = 50;
 /// From one look at a session to the next at the same: nobody reads faster.
 const LEAST_REST: Duration = Duration::from_secs(1);
 
@@ -186,9 +186,9 @@ mod tests {
             looked.next_at(is_shown) - ended
         };
         assert_eq!(rest(10, true), Duration::from_secs(1), "nobody reads faster");
-        assert_eq!(rest(10, false), Duration::from_millis(200), "another one is chosen");
-        assert_eq!(rest(200, true), Duration::from_secs(4));
-        assert_eq!(rest(200, false), Duration::from_secs(4), "with every key");
+        assert_eq!(rest(10, false), Duration::from_millis(500), "another one is chosen");
+        assert_eq!(rest(200, true), Duration::from_secs(10));
+        assert_eq!(rest(200, false), Duration::from_secs(10), "with every key");
     }
 
     #[test]
