@@ -43,7 +43,7 @@ const DEMANDS: Demands =
 #[test]
 fn the_ledger_adds_up_on_every_interpreter_and_loop() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let stolen = Stolen::start();
         let (accounts, cpu) = run(&setting, interpreter, kind)?;
         let demands = Demands { stolen_s: stolen.so_far_s(), ..DEMANDS };

@@ -32,7 +32,7 @@ fn service(setting: &Setting, interpreter: &Interpreter, kind: Loop) -> Result<W
 #[test]
 fn idle_sessions_are_found_at_attach() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let worker = service(&setting, interpreter, kind)?;
         let mut probe = Probe::start(&setting, worker.pid, &format!("{VARS} --refresh-rate 10"))?;
         let snapshot = probe.snapshot()?;
@@ -95,7 +95,7 @@ fn names_are_harmless_in_text() -> Result<()> {
 #[test]
 fn sessions_that_begin_later_are_known_from_begin_to_end() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, kind| {
+    setting.in_turn(|interpreter, kind| {
         let mut worker = service(&setting, interpreter, kind)?;
         let mut probe = Probe::start(&setting, worker.pid, &format!("{VARS} --refresh-rate 5"))?;
         probe.snapshot()?;

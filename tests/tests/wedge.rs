@@ -180,7 +180,7 @@ fn the_log_says_so() -> Result<()> {
 #[test]
 fn it_is_named_in_time_on_every_interpreter() -> Result<()> {
     let setting = Setting::from_environment()?;
-    setting.on_each(|interpreter, on| {
+    setting.in_turn(|interpreter, on| {
         let mut worker = start(&setting, interpreter, &KINDS[0], on)?;
         let mut probe = Probe::start(&setting, worker.pid, "--refresh-rate 5")?;
         probe.snapshot()?;
