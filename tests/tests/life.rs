@@ -159,7 +159,7 @@ fn two_probes_on_one_worker_agree() -> Result<()> {
         let [first, second] = &mut probes;
         first.snapshot()?;
         second.snapshot()?;
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(Duration::from_secs(5));
         let [first, second] = probes.map(|probe| probe.stop(SIGTERM));
         agree(&first?, &second?, stolen.so_far_s()).with_context(|| kind.name())?;
         worker.end()?;
@@ -171,6 +171,7 @@ fn two_probes_on_one_worker_agree() -> Result<()> {
 /// to a refresh apart, at both ends.
 fn agree(first: &Record, second: &Record, stolen_s: f64) -> Result<()> {
     const APART_S: f64 = 0.2;
+    const TICK_S: f64 = 0.01;
     for session in &first.last().sessions {
         let id = &session.id;
         let other = second.last().demand(id)?;
@@ -185,8 +186,13 @@ fn agree(first: &Record, second: &Record, stolen_s: f64) -> Result<()> {
         let last = record.last();
         let accounted_pct = last.worker.accounted_pct.context("no accounted_pct")?;
         // What is stolen is on-CPU to the probe, and nothing to the process's clock.
-        let most_pct = 102.0 + 100.0 * stolen_s / last.worker.cpu_s;
-        ensure!((98.0..=most_pct).contains(&accounted_pct), "{accounted_pct} % accounted for");
+        // A switch that the kernel does not tell is mended to a tick (`health.mended`).
+        let slack_pct = 2.0 + 100.0 * TICK_S / last.worker.cpu_s;
+        let most_pct = 100.0 + slack_pct + 100.0 * stolen_s / last.worker.cpu_s;
+        ensure!(
+            (100.0 - slack_pct..=most_pct).contains(&accounted_pct),
+            "{accounted_pct} % accounted for"
+        );
         ensure!(last.lost.is_empty(), "lost: {:?}", last.lost);
     }
     Ok(())

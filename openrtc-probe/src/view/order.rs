@@ -544,22 +544,6 @@ mod tests {
         assert_eq!(ids(&by(Sort::Idle), &all), "cab");
     }
 
-    /// Prints how long it takes: `cargo test --release -p openrtc-probe --lib ten_thousand -- --ignored
-    /// --nocapture`.
-    #[test]
-    #[ignore = "measures, and proves nothing"]
-    fn ten_thousand_are_sorted() {
-        let snapshot = crate::view::samples::many(10_000);
-        for (sort, name) in Sort::ALL {
-            for filter in ["", "aj_00000000001", "nowhere"] {
-                let order = Order { filter: filter.into(), ..by(sort) };
-                let started = std::time::Instant::now();
-                let rows = (0..100).map(|_| order.rows(&snapshot).len()).sum::<usize>() / 100;
-                println!("{name:>12} {filter:>14} {rows:>5} {:?}", started.elapsed() / 100);
-            }
-        }
-    }
-
     #[test]
     fn stalls_follow_the_agent_and_tenant_filters() {
         let stall = Stall { agent_name: Some("booking".into()), ..Stall::default() };
