@@ -91,8 +91,6 @@ pub struct Fleet {
     members: Vec<Member>,
     /// What was set since: who joins later gets it too.
     threshold_ns: Option<u64>,
-    /// The session that is looked at more closely.
-    focus: Option<(u32, SmolStr)>,
 }
 
 impl Fleet {
@@ -169,10 +167,9 @@ impl Fleet {
     }
 
     /// Pictures show more of this session from now on, by its process and its id, or of none.
-    pub fn focus(&mut self, session: Option<(u32, SmolStr)>) {
-        self.focus = session;
+    pub fn focus(&mut self, session: Option<&(u32, SmolStr)>) {
         for member in &mut self.members {
-            let its = self.focus.as_ref().filter(|(pid, _)| *pid == member.pid());
+            let its = session.filter(|(pid, _)| *pid == member.pid());
             member.profiler.focus(its.map(|(_, session_id)| session_id.clone()));
         }
     }

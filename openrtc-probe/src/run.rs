@@ -259,7 +259,7 @@ impl Run {
         }
         self.focus = focus.cloned();
         let session = focus.map(|chosen| (chosen.pid, chosen.session_id.clone()));
-        self.fleet.focus(session);
+        self.fleet.focus(session.as_ref());
         self.wakes.inspect(self.focus.as_ref().map(|chosen| dump::Wanted {
             pid: chosen.pid.cast_signed(),
             session: Some(chosen.session_id.to_string()),

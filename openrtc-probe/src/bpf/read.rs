@@ -31,8 +31,6 @@ pub enum Told {
 
 /// What a slot has used.
 const COUNTERS: usize = offset_of!(Slot, session) + offset_of!(Session, counters);
-/// What says whether a slot is in use.
-const FIRST_AT: usize = COUNTERS + offset_of!(Counters, first_at_ns);
 
 /// How often a thread is read again when it changes under our eyes.
 const READ_TRIES: usize = 16;
@@ -87,11 +85,7 @@ impl Kernel {
 
     /// Every session with its slot, `untagged` first.
     pub fn sessions(&self) -> impl Iterator<Item = (u32, Session)> + '_ {
-        (UNTAGGED..self.sessions.len()).filter_map(|slot| {
-            let first: u64 = self.sessions.read_field(slot, FIRST_AT)?;
-            (slot == UNTAGGED || first != 0)
-                .then(|| self.session(slot).map(|session| (slot, session)))?
-        })
+        self.counters().filter_map(|look| Some((look.slot, self.session(look.slot)?)))
     }
 
     /// The counters of every session with their slots, `untagged` first.

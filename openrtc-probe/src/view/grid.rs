@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use crate::view::bars;
 use crate::view::chart::spark;
 use crate::view::columns::{Align, Cell, Column, MARK, Row};
 use crate::view::harmless::{cut, harmless, width};
@@ -166,15 +167,11 @@ fn render(cell: &Cell<'_>, width: usize, align: Align) -> String {
     }
 }
 
-/// A bar of `width` columns, filled in eighths; a little of something is never shown as nothing.
+/// A bar of `width` columns, with what is empty drawn too.
 fn bar(fill: f64, width: usize) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let fill = if fill.is_finite() { fill.clamp(0.0, 1.0) } else { 0.0 };
-    let eighths = (fill * width as f64 * 8.0).round() as usize;
-    let eighths = if fill > 0.0 { eighths.max(1).min(width * 8) } else { 0 };
-    let part = EIGHTHS.get(eighths % 8).copied().unwrap_or_default();
-    let filled = eighths / 8 + usize::from(!part.is_empty());
-    "█".repeat(eighths / 8) + part + &"░".repeat(width.saturating_sub(filled))
+    let filled = bars::bar(fill, width);
+    let empty = width.saturating_sub(filled.chars().count());
+    filled + &"░".repeat(empty)
 }
 
 fn pad(text: &str, columns: usize, align: Align) -> String {

@@ -224,25 +224,7 @@ impl Order {
         };
         let mut places = by_id(snapshot);
         places.retain(keeps);
-        let is_descending = self.is_descending();
-        let text = |place: &Place| place.in_(snapshot).map_or("", |session| self.text(session));
-        match self.sort {
-            Sort::SessionId if !is_descending => {}
-            Sort::SessionId | Sort::AgentName => places.sort_by(|a, b| {
-                let order = text(a).cmp(text(b));
-                if is_descending { order.reverse() } else { order }
-            }),
-            _ => {
-                // Stable without a second buffer: the place in the order by id breaks ties.
-                let key = |(at, place): (u32, &Place)| {
-                    let number = place.in_(snapshot).map(|session| self.number(session));
-                    (number.unwrap_or((true, 0)), at, *place)
-                };
-                let mut keys: Vec<_> = (0..).zip(&places).map(key).collect();
-                keys.sort_unstable_by_key(|(number, at, _)| (*number, *at));
-                places = keys.into_iter().map(|(_, _, place)| place).collect();
-            }
-        }
+        self.sort(&mut places, |place| place.in_(snapshot));
         Listing(places)
     }
 
@@ -251,7 +233,9 @@ impl Order {
         let needle = Needle::new(&self.filter);
         let mut kept: Vec<_> =
             sessions.iter().filter(|session| self.keeps(session, &needle)).collect();
-        self.sort(&mut kept);
+        // Those of a snapshot stand so already: then this is one pass over them.
+        kept.sort_by(|a, b| (&a.session_id, a.pid).cmp(&(&b.session_id, b.pid)));
+        self.sort(&mut kept, Some);
         kept
     }
 
@@ -296,17 +280,27 @@ impl Order {
         keeps(&self.agent, agent) && keeps(&self.tenant, tenant)
     }
 
-    fn sort(&self, kept: &mut [&Session]) {
-        // The ties. A snapshot has its sessions by id, so this is one pass over them; what follows is
-        // stable.
-        kept.sort_by(|a, b| (&a.session_id, a.pid).cmp(&(&b.session_id, b.pid)));
-        let is_descending = self.is_descending();
-        match self.sort {
-            Sort::SessionId | Sort::AgentName => kept.sort_by(|a, b| {
-                let order = self.text(a).cmp(self.text(b));
-                if is_descending { order.reverse() } else { order }
-            }),
-            _ => kept.sort_by_cached_key(|session| self.number(session)),
+    /// Sorts what stands by id, which breaks the ties; `session` is the one that an item is of.
+    fn sort<'a, T: Copy>(&self, items: &mut Vec<T>, session: impl Fn(T) -> Option<&'a Session>) {
+        let text = |item: &T| session(*item).map_or("", |session| self.text(session));
+        match (self.sort, self.is_descending()) {
+            (Sort::SessionId, false) => {}
+            (Sort::AgentName, false) => {
+                items.sort_by(|a, b| text(a).cmp(text(b)));
+            }
+            (Sort::SessionId | Sort::AgentName, true) => {
+                items.sort_by(|a, b| text(b).cmp(text(a)));
+            }
+            _ => {
+                // Stable without a second buffer: the place in the order by id breaks ties.
+                let key = |(at, item): (u32, &T)| {
+                    let number = session(*item).map_or((true, 0), |session| self.number(session));
+                    (number, at, *item)
+                };
+                let mut keys: Vec<_> = (0..).zip(&*items).map(key).collect();
+                keys.sort_unstable_by_key(|(number, at, _)| (*number, *at));
+                *items = keys.into_iter().map(|(_, _, item)| item).collect();
+            }
         }
     }
 

@@ -12,6 +12,7 @@ pub use json::json;
 
 use crate::dump::{Doing, Dump, Frame, Future, Session, State, Task, Thread, fold};
 use crate::view::harmless::{harmless, width};
+use crate::view::units::UNKNOWN;
 
 /// Names of tasks that are alike that are listed; the others are counted.
 const NAMES_LISTED: usize = 3;
@@ -175,8 +176,9 @@ fn place(frame: &Frame) -> String {
     format!("{}:{line}", known(file))
 }
 
-fn known(text: &str) -> Cow<'_, str> {
-    if text.is_empty() { "–".into() } else { harmless(text) }
+/// Untrusted text; `–` where there is none.
+pub fn known(text: &str) -> Cow<'_, str> {
+    if text.is_empty() { UNKNOWN.into() } else { harmless(text) }
 }
 
 /// A file of a package from the package on, and one of the standard library from there on.

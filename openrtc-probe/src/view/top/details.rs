@@ -4,12 +4,13 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use crate::model::{Focus, IdType, Session, SmolStr, Snapshot, Stall, Status, Worker};
+use crate::view::dump::known;
 use crate::view::grid::Grid;
 use crate::view::order::Order;
 use crate::view::stalls::listed;
 use crate::view::top::charts;
 use crate::view::top::palette::Palette;
-use crate::view::top::stall::{FILLS, bar_with_legend, known, stall_details};
+use crate::view::top::stall::{FILLS, bar_with_legend, stall_details};
 use crate::view::top::stalls_pane::{row, table_of_session, titles};
 use crate::view::top::tasks::{self, Tasks};
 use crate::view::top::text::Text;

@@ -4,7 +4,7 @@ use ratatui::text::Line;
 
 use crate::model::{Anatomy, Capture, Class, Frame, Stall};
 use crate::view::bars::{Part, stacked};
-use crate::view::dump::{frames, partial};
+use crate::view::dump::{frames, known, partial};
 use crate::view::harmless::harmless;
 use crate::view::log_line::file_and_line;
 use crate::view::top::palette::Palette;
@@ -216,11 +216,6 @@ fn captures(text: &mut Text, anatomy: &Anatomy) {
         let line = format!("    {:<7}  {place}{native}", span(capture.at_ns));
         text.say(&line);
     }
-}
-
-/// Untrusted text in a cell; `–` where there is none.
-pub(super) fn known(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.is_empty() { UNKNOWN.into() } else { harmless(text) }
 }
 
 #[cfg(test)]
