@@ -30,8 +30,7 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, screen: &Screen) {
     let page = screen.page;
     let mut pen = Pen { frame, area };
     let palette = screen.palette;
-    let top = page::header(snapshot, screen.pane, columns, area.height.into());
-    for (line, said) in page.header.range().zip(&top) {
+    for (line, said) in page.header.range().zip(&*screen.header) {
         pen.text(line, &said.text, palette.of(said.tone));
     }
     pen.texts(page.notice, &page::notice(snapshot, columns), palette.alarm());

@@ -82,18 +82,17 @@ impl Pile {
 }
 
 impl Page {
-    /// For `rows` sessions on a terminal of this size. What is said of the whole worker gives way
+    /// For `rows` sessions below so many lines of a header, on a terminal of this size. What is said of the whole worker gives way
     /// before the table does.
     pub(super) fn new(
         snapshot: &Snapshot,
         screen: &Screen,
-        rows: usize,
-        columns: u16,
-        lines: u16,
+        (rows, header): (usize, usize),
+        columns: usize,
+        lines: usize,
     ) -> Self {
-        let (columns, lines) = (usize::from(columns), usize::from(lines));
         let mut pile = Pile { next: 0, end: lines.saturating_sub(1) };
-        let header = pile.take(header(snapshot, screen.pane, columns, lines).len());
+        let header = pile.take(header);
         let notice = pile.take(notice(snapshot, columns).len());
         let selection_at = pile.take(1).at;
         let footer = footer(snapshot, columns).len();

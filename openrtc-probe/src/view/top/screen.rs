@@ -3,11 +3,12 @@
 use std::rc::Rc;
 
 use crate::model::{Session, SmolStr, Snapshot, Stall};
+use crate::view::header;
 use crate::view::order::{Listing, Order};
 use crate::view::stalls::listed;
 use crate::view::top::draw::details_lines;
 use crate::view::top::list::{Items, List};
-use crate::view::top::page::Page;
+use crate::view::top::page::{self, Page};
 use crate::view::top::palette::Palette;
 use crate::view::top::prompt::Prompt;
 use crate::view::top::tasks::Tasks;
@@ -103,6 +104,8 @@ pub struct Screen {
     pub(super) opened_from: Pane,
     /// The sessions in their order, as of the last [`Screen::fit`].
     pub(super) listing: Rc<Listing>,
+    /// The header, as of then: to find the verdict all sessions are looked at.
+    pub(super) header: Rc<Vec<header::Line>>,
     /// What is where, as of then.
     pub(super) page: Page,
 }
@@ -126,6 +129,7 @@ impl Screen {
             scroll: 0,
             opened_from: Pane::default(),
             listing: Rc::default(),
+            header: Rc::default(),
             page: Page::default(),
         }
     }
@@ -143,8 +147,11 @@ impl Screen {
             Pane::Sessions => self.order.listing(snapshot),
             Pane::Stalls | Pane::Details => Listing::default(),
         };
-        let page = Page::new(snapshot, self, listing.len(), columns, lines);
-        let mut next = Self { page, listing: Rc::new(listing), ..self.clone() };
+        let (wide, high) = (usize::from(columns), usize::from(lines));
+        let header = page::header(snapshot, self.pane, wide, high);
+        let page = Page::new(snapshot, self, (listing.len(), header.len()), wide, high);
+        let (listing, header) = (Rc::new(listing), Rc::new(header));
+        let mut next = Self { listing, header, page, ..self.clone() };
         match self.pane {
             Pane::Sessions => {
                 next.sessions = self.sessions.fit(&next.rows(snapshot), page.body.lines);
