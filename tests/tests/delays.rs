@@ -61,7 +61,7 @@ fn lengths_of_polls_and_the_delay_of_the_loop_are_what_the_worker_measured() -> 
         let words = format!("delays.py --loop {kind}");
         let mut worker = Worker::start(&setting, setting.usual(), &words)?;
         let mut driver = Driver::attach(&worker)?;
-        driver.fleet.focus(Some((driver.pid(), "AJ_blocks".into())));
+        driver.fleet.focus(Some(&(driver.pid(), "AJ_blocks".into())));
         worker.say(&format!("block AJ_blocks {BLOCKS} {BLOCK_MS} {REST_MS}"))?;
         let all = |picture: &Snapshot| {
             let focus = picture.focus.as_ref();
