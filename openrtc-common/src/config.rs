@@ -121,4 +121,6 @@ pub struct Settings {
     pub remembers: u64,
     /// Goes up when the daemon frees a slot or finds the variable: nothing remembered holds any more.
     pub forgotten: u64,
+    /// Not 0 while the programs at the sites account; while it is 0 they return at once.
+    pub accounts: u64,
 }

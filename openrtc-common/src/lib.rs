@@ -21,6 +21,7 @@ pub mod loss;
 pub mod memo;
 pub mod memory;
 pub mod poll;
+pub mod seen;
 pub mod session;
 pub mod tag;
 pub mod thread;

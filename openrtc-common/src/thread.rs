@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{account::Clock, poll::Polls, tag::TagText, wait::Waits};
+use crate::{account::Clock, poll::Polls, seen::Seen, tag::TagText, wait::Waits};
 
 /// Threads that are followed at once.
 pub const MAX_THREADS: u32 = 4_096;
@@ -64,7 +64,7 @@ pub struct Backlog {
 }
 
 /// One thread. `clock` and `waits` are written by the scheduler's programs only, `polls`, `backlog`,
-/// `hits` and `scratch` by the programs at the sites only, `role` by the daemon only.
+/// `hits` and `scratch` by the programs at the sites only, `role` by the daemon only; of `seen` as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Thread {
@@ -82,6 +82,8 @@ pub struct Thread {
     pub backlog: Backlog,
     /// How often each site was hit.
     pub hits: SiteHits,
+    /// What ran on it when it last left its CPU.
+    pub seen: Seen,
     /// Of no meaning outside the programs.
     pub scratch: Scratch,
 }

@@ -106,6 +106,9 @@ fn current_tid() -> u32 {
 fn enter(context: u64, via: u32) {
     let start_ns = now_ns();
     let Some(settings) = settings() else { return };
+    if settings.accounts == 0 {
+        return;
+    }
     let Some(head) = tag::context(context) else {
         return loss::count(Loss::TagUnreadable);
     };
@@ -161,6 +164,9 @@ fn enter(context: u64, via: u32) {
 
 #[inline(always)]
 fn exit(context: u64, via: u32) {
+    if settings().is_none_or(|settings| settings.accounts == 0) {
+        return;
+    }
     // A thread without an account has not entered a context since we attached.
     let tid = current_tid();
     let Some(thread) = thread::find(tid) else { return };
@@ -228,6 +234,9 @@ fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
     // Whatever the variable: a map is about to be made, maybe where another was.
     tag::forget();
     let Some(settings) = settings() else { return };
+    if settings.accounts == 0 {
+        return;
+    }
     let Some(thread) = thread::find(current_tid()) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
@@ -253,6 +262,9 @@ fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
 #[inline(always)]
 fn begin_step(task: u64) {
     let start_ns = now_ns();
+    if settings().is_none_or(|settings| settings.accounts == 0) {
+        return;
+    }
     let Some(thread) = thread::find(current_tid()) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };

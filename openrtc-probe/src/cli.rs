@@ -3,6 +3,7 @@
 //! A command line that cannot be meant is refused in one line and a hint ([`Usage`], exit code 2),
 //! whatever clap would print.
 
+mod accounting;
 mod doctor;
 mod dump;
 
@@ -16,6 +17,7 @@ use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use crate::view::order::{Sort, StatusFilter};
 
+pub use accounting::{Accounting, ModeChoice};
 pub use doctor::Doctor;
 pub use dump::DumpOf;
 
@@ -64,6 +66,9 @@ pub struct Cli {
     /// Names of context variables.
     #[command(flatten)]
     pub vars: VarNames,
+    /// How polls are accounted.
+    #[command(flatten)]
+    pub accounting: Accounting,
     /// A poll longer than this, in milliseconds, is a stall
     #[arg(long, value_name = "MS", default_value = "50", value_parser = threshold)]
     pub slow_session_threshold_ms: u64,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::cli::{Cli, TagSource, Usage};
+use crate::cli::{Accounting, Cli, ModeChoice, TagSource, Usage};
+use crate::model::{Choice, ModeWish};
 use crate::view::order::Order;
 
 /// Everything that `run.rs` needs to know.
@@ -16,6 +17,8 @@ pub struct Plan {
     pub tag: TagSource,
     /// Names of the context variables that say who a poll is for.
     pub vars: Vars,
+    /// How polls are accounted.
+    pub accounting: ModeWish,
     /// The wall time of a poll above which it is a stall.
     pub stall_threshold_ns: u64,
     /// What is shown.
@@ -119,6 +122,7 @@ impl Plan {
                 agent: typed.vars.agent_var,
                 tenant: typed.vars.tenant_var,
             },
+            accounting: wish(typed.accounting),
             stall_threshold_ns: typed.slow_session_threshold_ms.saturating_mul(1_000_000),
             view,
             interval: span(seconds)?,
@@ -135,6 +139,18 @@ impl Plan {
             // A log in a file is for programs too, and keeps what names hold.
             is_utf8: here.is_utf8 || (view == View::Log && !here.stdout_is_terminal),
         })
+    }
+}
+
+fn wish(typed: Accounting) -> ModeWish {
+    ModeWish {
+        choice: match typed.mode {
+            ModeChoice::Exact => Choice::Exact,
+            ModeChoice::Sampled => Choice::Sampled,
+            ModeChoice::Auto => Choice::Auto,
+        },
+        sample_rate_hz: typed.sample_rate,
+        max_overhead_ratio: typed.max_overhead / 100.0,
     }
 }
 

@@ -146,6 +146,7 @@ fn target(plan: &Plan) -> Target {
         session_var: plan.vars.session.clone(),
         agent_var: plan.vars.agent.clone(),
         tenant_var: plan.vars.tenant.clone(),
+        accounting: plan.accounting,
         stall_threshold_ns: plan.stall_threshold_ns,
         // The live table has the terminal for itself.
         is_kernel_logged: plan.verbosity > 1 && plan.view != View::Table,

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use openrtc_probe::{
     clock,
     fleet::Fleet,
+    model::{Choice, ModeWish},
     model::{Session, Snapshot, Stall, StallIds},
     profiler::{Tag, Target},
 };
@@ -30,6 +31,7 @@ pub fn target(pid: i32) -> Target {
         session_var: "openrtc_session_id".into(),
         agent_var: "openrtc_agent_name".into(),
         tenant_var: "openrtc_tenant_id".into(),
+        accounting: ModeWish { choice: Choice::Exact, ..ModeWish::default() },
         stall_threshold_ns: 50_000_000,
         is_kernel_logged: false,
         is_job: false,

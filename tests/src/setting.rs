@@ -284,6 +284,10 @@ impl Setting {
         // Whatever this machine's is: in another one what is no ASCII is replaced.
         command.env("LC_ALL", "C.UTF-8");
         command.args(["--pid", &pid.to_string()]).args(words.split_whitespace());
+        // Most tests are of what each poll is accounted with.
+        if !words.contains("--mode") {
+            command.args(["--mode", "exact"]);
+        }
         command
     }
 }

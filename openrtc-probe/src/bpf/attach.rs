@@ -1,15 +1,12 @@
 //! Loading and attaching.
 
-use std::{mem::offset_of, num::NonZeroU32, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{mem::offset_of, os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue, RingBuf},
-    programs::{
-        BtfTracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeScope},
-    },
+    programs::BtfTracePoint,
 };
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
@@ -22,32 +19,16 @@ use openrtc_common::{
     thread::{MAX_THREADS, Thread},
 };
 
-use super::{shared::Shared, wire::Wire};
+use super::{
+    shared::Shared,
+    sites::{Loaded, Sites, program},
+    wire::Wire,
+};
 
 /// The kernel side, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OPENRTC_EBPF_OBJECT"));
 
 const SCHEDULER: [&str; 3] = ["sched_switch", "sched_wakeup", "sched_wakeup_new"];
-
-/// A place in a file of the worker, and the program for it.
-#[derive(Clone, Debug)]
-pub struct SitePoint {
-    /// Name of the program.
-    pub program: &'static str,
-    /// The mapped file, by a path that leads to that very inode.
-    pub path: PathBuf,
-    /// Where in it.
-    pub offset: u64,
-}
-
-/// Which programs to put on the sites.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Programs {
-    /// The ones that account.
-    Exact,
-    /// An empty pair at the polls' sites, to measure what a probe costs by itself.
-    Empty,
-}
 
 /// What one program has cost, by the kernel's own statistics (`kernel.bpf_stats_enabled`).
 #[derive(Clone, Debug)]
@@ -76,8 +57,7 @@ impl CostAccounting {
 
 /// The programs and maps in the kernel, and the mapped counters.
 pub struct Kernel {
-    ebpf: Ebpf,
-    tgid: u32,
+    pub(super) sites: Sites,
     pub(super) threads: Shared<Thread>,
     pub(super) sessions: Shared<Slot>,
     pub(super) losses: Shared<u64>,
@@ -142,8 +122,9 @@ impl Kernel {
             .map_max_entries("FREE_SESSIONS", capacity.sessions)
             .load(OBJECT)
             .context("the kernel refused the maps or the object of openrtc-probe")?;
+        let log = is_logged.then(|| EbpfLogger::init_with_logger(&mut ebpf, StandardError));
+        let log = log.transpose().context("cannot read the programs' log")?;
         let mut kernel = Kernel {
-            tgid: config.tgid,
             threads: mapped(&ebpf, "THREADS", capacity.threads)?,
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
@@ -154,8 +135,8 @@ impl Kernel {
             free_threads: take(&mut ebpf, "FREE_THREADS")?,
             free_sessions: take(&mut ebpf, "FREE_SESSIONS")?,
             events: take(&mut ebpf, "EVENTS")?,
-            log: None,
-            ebpf,
+            log,
+            sites: Sites::new(ebpf, config.tgid),
         };
         kernel.set(settings);
         for slot in 0..capacity.threads {
@@ -163,10 +144,6 @@ impl Kernel {
         }
         for slot in UNTAGGED + 1..capacity.sessions {
             kernel.free_sessions.push(slot, 0).context("cannot fill the queue of session slots")?;
-        }
-        if is_logged {
-            let log = EbpfLogger::init_with_logger(&mut kernel.ebpf, StandardError);
-            kernel.log = Some(log.context("cannot read the programs' log")?);
         }
         Ok(kernel)
     }
@@ -178,35 +155,12 @@ impl Kernel {
         }
     }
 
-    /// Attaches to all of `points`, in their order, or to none: on an error the caller drops the
-    /// whole, which detaches what was attached.
-    pub fn attach_sites(&mut self, programs: Programs, points: &[SitePoint]) -> Result<()> {
-        let pid = NonZeroU32::new(self.tgid).ok_or_else(|| anyhow!("process 0 has no sites"))?;
-        for point in points {
-            let name = match (programs, point.program) {
-                (Programs::Exact, name) => name,
-                (Programs::Empty, "run_enter" | "context_enter") => "empty_enter",
-                (Programs::Empty, "run_exit" | "context_exit") => "empty_exit",
-                (Programs::Empty, _) => continue,
-            };
-            let program: &mut UProbe = self.program(name)?;
-            // One program serves several sites in the empty pair.
-            if program.fd().is_err() {
-                program.load().with_context(|| format!("the kernel refused program {name}"))?;
-            }
-            let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
-            program.attach(location, &point.path, UProbeScope::OneProcess(pid)).with_context(
-                || format!("cannot attach {name} at {}+{:#x}", point.path.display(), point.offset),
-            )?;
-        }
-        Ok(())
-    }
-
     /// Loads the scheduler's programs: that takes long, and is done before anything is attached.
     pub fn load_scheduler(&mut self) -> Result<()> {
         let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
+        let Loaded { ebpf, .. } = &mut *self.sites.loaded();
         for name in SCHEDULER {
-            let program: &mut BtfTracePoint = self.program(name)?;
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
             program
                 .load(name, &btf)
                 .with_context(|| format!("the kernel refused program {name}"))?;
@@ -216,11 +170,17 @@ impl Kernel {
 
     /// Attaches to the scheduler's tracepoints.
     pub fn attach_scheduler(&mut self) -> Result<()> {
+        let Loaded { ebpf, .. } = &mut *self.sites.loaded();
         for name in SCHEDULER {
-            let program: &mut BtfTracePoint = self.program(name)?;
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
             program.attach().with_context(|| format!("cannot attach to tracepoint {name}"))?;
         }
         Ok(())
+    }
+
+    /// The programs at the worker's sites.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// Changes the settings while the programs run.
@@ -229,9 +189,13 @@ impl Kernel {
     }
 
     /// What each program has cost so far.
+    ///
+    /// # Errors
+    /// While somebody attaches or detaches.
     pub fn costs(&self) -> Result<Vec<ProgramCost>> {
         let mut costs = Vec::new();
-        for (name, program) in self.ebpf.programs() {
+        let loaded = self.sites.loaded_now().context("the programs are being attached")?;
+        for (name, program) in loaded.ebpf.programs() {
             // A program that was not loaded has cost nothing.
             let Ok(info) = program.info() else { continue };
             costs.push(ProgramCost {
@@ -243,17 +207,6 @@ impl Kernel {
         }
         costs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(costs)
-    }
-
-    pub(super) fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P>
-    where
-        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-    {
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| anyhow!("the kernel object has no program {name}"))?;
-        Ok(program.try_into()?)
     }
 }
 

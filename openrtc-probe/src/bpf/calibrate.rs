@@ -13,7 +13,10 @@ use aya::programs::{
     uprobe::{UProbeAttachLocation, UProbeScope},
 };
 
-use super::attach::Kernel;
+use super::{
+    attach::Kernel,
+    sites::{Loaded, program},
+};
 
 const OWN_FILE: &str = "/proc/self/exe";
 const ROUNDS: usize = 100;
@@ -39,14 +42,14 @@ impl Kernel {
     pub fn measure_trap(&mut self, now_ns: impl Fn() -> u64) -> Result<u64> {
         let offset = own_offset(openrtc_calibration_site as *const () as u64)?;
         let pid = NonZeroU32::new(std::process::id()).context("we have no process id")?;
-        let program: &mut UProbe = self.program("empty_enter")?;
+        let Loaded { ebpf, .. } = &mut *self.sites.loaded();
+        let program: &mut UProbe = program(ebpf, "empty_enter")?;
         program.load().context("the kernel refused program empty_enter")?;
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let link = program
             .attach(location, OWN_FILE, UProbeScope::OneProcess(pid))
             .context("cannot attach a probe to ourselves")?;
         let probed_ns = per_call(&now_ns);
-        let program: &mut UProbe = self.program("empty_enter")?;
         program.detach(link).context("cannot detach a probe from ourselves")?;
         Ok(probed_ns.saturating_sub(per_call(&now_ns)))
     }

@@ -12,11 +12,13 @@ mod kernel_layout;
 mod read;
 mod reap;
 mod shared;
+mod sites;
 mod trial;
 mod wire;
 
-pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost, Programs, SitePoint};
+pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost};
 pub use kernel_layout::kernel_layout;
 pub use read::Told;
 pub use reap::Reaper;
+pub use sites::{Programs, SitePoint, Sites};
 pub use trial::{Trial, trial};

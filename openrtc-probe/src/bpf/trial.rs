@@ -7,6 +7,7 @@ use openrtc_common::config::{Config, Settings};
 use super::{
     attach::{Capacity, Kernel},
     kernel_layout,
+    sites::program,
 };
 
 /// Every program at a worker's sites.
@@ -38,10 +39,12 @@ pub fn trial(now_ns: impl Fn() -> u64) -> Trial {
 
 fn load() -> Result<(Kernel, usize)> {
     let config = Config { tgid: std::process::id(), kernel: kernel_layout()?, ..Config::default() };
-    let mut kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
+    let kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
+    let mut loaded = kernel.sites.loaded();
     for name in AT_SITES {
-        let program: &mut UProbe = kernel.program(name)?;
+        let program: &mut UProbe = program(&mut loaded.ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
+    drop(loaded);
     Ok((kernel, AT_SITES.len()))
 }

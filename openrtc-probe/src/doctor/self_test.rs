@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     blocker::Blocker,
     host::stolen::{between, stolen_ns},
-    model::{Snapshot, Stall, StallIds},
+    model::{Choice, ModeWish, Snapshot, Stall, StallIds},
     profiler::{self, Now, Tag, Target},
 };
 
@@ -111,6 +111,7 @@ fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Resu
         session_var: "openrtc_session_id".into(),
         agent_var: "openrtc_agent_name".into(),
         tenant_var: "openrtc_tenant_id".into(),
+        accounting: ModeWish { choice: Choice::Exact, ..ModeWish::default() },
         stall_threshold_ns: STALL_THRESHOLD_NS,
         is_kernel_logged: false,
         is_job: false,

@@ -20,6 +20,7 @@ use super::{
     ended::{Ended, Gone},
     entry::{Census, End, Entry, Home, Moment, TypeNames, id_of},
     look::{Fact, Look, SlotLook, ThreadLook},
+    mode::ModeChange,
     recent::Recent,
     record::Recorder,
     roster::Roster,
@@ -97,6 +98,8 @@ pub struct Ledger {
     census: Option<Census>,
     loops: Vec<String>,
     tag_found: bool,
+    /// How polls were accounted, from the attach on.
+    modes: Vec<ModeChange>,
     /// Variables of its name, and tasks that hold a tag in another one.
     tag_vars: (usize, usize),
     lost: Vec<(&'static str, u64)>,
@@ -126,6 +129,7 @@ impl Ledger {
             census: None,
             loops: Vec::new(),
             tag_found: false,
+            modes: Vec::new(),
             tag_vars: (0, 0),
             lost: Vec::new(),
         }
@@ -177,6 +181,7 @@ impl Ledger {
                     self.loops.sort();
                 }
             }
+            Fact::Mode(change) => self.modes.push(change),
             Fact::TagFound => self.tag_found = true,
             Fact::TagVars { count, elsewhere } => self.tag_vars = (count, elsewhere),
             Fact::Lost(cause, count) => match self.lost.iter_mut().find(|(c, _)| *c == cause) {

@@ -12,7 +12,11 @@ use openrtc_common::{
 };
 use smol_str::SmolStr;
 
-use super::{cost::Expense, record::Sample};
+use super::{
+    cost::Expense,
+    mode::{ModeChange, Sampling},
+    record::Sample,
+};
 
 /// Everything read of the worker at one moment.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +49,8 @@ pub struct Look {
     pub uptime_ns: Option<u64>,
     /// What we use, and what a hit takes.
     pub expense: Expense,
+    /// What samples have brought.
+    pub sampling: Sampling,
 }
 
 impl Look {
@@ -156,6 +162,8 @@ pub enum Fact {
     LengthsBefore(TagKey, Box<Lengths>),
     /// An event loop of this type runs.
     LoopSeen(String),
+    /// Polls are accounted in this way from now on.
+    Mode(ModeChange),
     /// The tag variable was found.
     TagFound,
     /// So many variables have its name, and so many tasks hold a tag in one that is not followed.

@@ -20,7 +20,7 @@ use crate::{
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
-    model::{About, Fact, Ledger, StallIds},
+    model::{About, Fact, Ledger, ModeWish, StallIds},
     worker::{Interpreter, SiteKind, TaskStepSite, Worker, WorkerThread},
 };
 
@@ -46,6 +46,8 @@ pub struct Target {
     pub agent_var: String,
     /// Name of the one that holds the tenant's id.
     pub tenant_var: String,
+    /// How polls are accounted.
+    pub accounting: ModeWish,
     /// Wall time from which a poll on a loop thread is a stall.
     pub stall_threshold_ns: u64,
     /// Whether the programs in the kernel tell what they do on standard error.
@@ -95,6 +97,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     let mut settings = Settings {
         stall_threshold_ns: target.stall_threshold_ns,
         remembers: u64::from(interpreter.changes_are_seen),
+        accounts: 1,
         ..Settings::default()
     };
     let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
@@ -105,7 +108,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     // Before the enters, as all that says whose the entered context is.
     let points: Vec<_> =
         step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
-    kernel.attach_sites(Programs::Exact, &points)?;
+    kernel.sites().attach(Programs::Exact, &points)?;
 
     let at_attach = AtAttach::of(kernel.threads());
 

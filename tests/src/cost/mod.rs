@@ -116,8 +116,8 @@ fn attach_empty(target: &Target) -> Result<Kernel> {
     let tids = worker.tids()?;
     let python = worker.python(&interpreter, &tids)?;
     let config = profiler::config(target, &interpreter, &python)?;
-    let mut kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
-    kernel.attach_sites(Programs::Empty, &profiler::site_points(&interpreter))?;
+    let kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
+    kernel.sites().attach(Programs::Empty, &profiler::site_points(&interpreter))?;
     Ok(kernel)
 }
 

@@ -1,0 +1,119 @@
+//! The programs at a worker's sites: they come and go while everything else stays, and attaching them takes
+//! the kernel long, so that a thread of its own may do it.
+
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    programs::{
+        Program, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
+    },
+};
+
+/// A place in a file of the worker, and the program for it.
+#[derive(Clone, Debug)]
+pub struct SitePoint {
+    /// Name of the program.
+    pub program: &'static str,
+    /// The mapped file, by a path that leads to that very inode.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+}
+
+/// Which programs to put on the sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// The ones that account.
+    Exact,
+    /// An empty pair at the polls' sites, to measure what a probe costs by itself.
+    Empty,
+}
+
+/// The loaded object, and the links of its programs to sites: whoever drops one detaches it.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    links: Vec<UProbeLink>,
+}
+
+/// The loaded object, shared with whoever attaches.
+#[derive(Clone)]
+pub struct Sites {
+    loaded: Arc<Mutex<Loaded>>,
+    tgid: u32,
+}
+
+impl Sites {
+    pub(super) fn new(ebpf: Ebpf, tgid: u32) -> Sites {
+        Sites { loaded: Arc::new(Mutex::new(Loaded { ebpf, links: Vec::new() })), tgid }
+    }
+
+    /// The object; waits while somebody attaches or detaches.
+    pub(super) fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object; `None` while somebody attaches or detaches.
+    pub(super) fn loaded_now(&self) -> Option<MutexGuard<'_, Loaded>> {
+        match self.loaded.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Attaches to all of `points`, in their order, or to none.
+    pub fn attach(&self, programs: Programs, points: &[SitePoint]) -> Result<()> {
+        let attached = self.attach_each(programs, points);
+        if attached.is_err() {
+            self.detach();
+        }
+        attached
+    }
+
+    fn attach_each(&self, programs: Programs, points: &[SitePoint]) -> Result<()> {
+        let pid = NonZeroU32::new(self.tgid).ok_or_else(|| anyhow!("process 0 has no sites"))?;
+        let Loaded { ebpf, links } = &mut *self.loaded();
+        for point in points {
+            let name = match (programs, point.program) {
+                (Programs::Exact, name) => name,
+                (Programs::Empty, "run_enter" | "context_enter") => "empty_enter",
+                (Programs::Empty, "run_exit" | "context_exit") => "empty_exit",
+                (Programs::Empty, _) => continue,
+            };
+            let program: &mut UProbe = program(ebpf, name)?;
+            // One program serves several sites in the empty pair, and all come again.
+            if program.fd().is_err() {
+                program.load().with_context(|| format!("the kernel refused program {name}"))?;
+            }
+            let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
+            let attached = program.attach(location, &point.path, UProbeScope::OneProcess(pid));
+            let link = attached.and_then(|id| program.take_link(id)).with_context(|| {
+                format!("cannot attach {name} at {}+{:#x}", point.path.display(), point.offset)
+            })?;
+            links.push(link);
+        }
+        Ok(())
+    }
+
+    /// Detaches from all sites.
+    pub fn detach(&self) {
+        self.loaded().links.clear();
+    }
+}
+
+/// A program of the object.
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = aya::programs::ProgramError>,
+{
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| anyhow!("the kernel object has no program {name}"))?;
+    Ok(program.try_into()?)
+}

@@ -1,0 +1,43 @@
+//! How the worker's polls are to be accounted.
+
+use clap::{Args, ValueEnum};
+
+use super::within;
+
+/// Ten thousand is a sample each tenth of a millisecond.
+const SAMPLE_HZ: (u32, u32) = (10, 10_000);
+/// Of one core.
+const OVERHEAD_PCT: (f64, f64) = (0.0, 100.0);
+
+/// How polls are accounted, and at which cost.
+#[derive(Clone, Copy, Debug, PartialEq, Args)]
+pub struct Accounting {
+    /// Account each poll by probes, or by samples without any; auto: by probes while that fits the budget
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub mode: ModeChoice,
+    /// Samples per second while polls are sampled, 10 to 10000 Hz
+    #[arg(long, value_name = "HZ", default_value = "500", value_parser = sample_rate)]
+    pub sample_rate: u32,
+    /// What probes may add to the worker with --mode auto, in percent of one core; 0 is no probe at all
+    #[arg(long, value_name = "PCT", default_value = "1%", value_parser = overhead)]
+    pub max_overhead: f64,
+}
+
+/// How polls are accounted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// By probes.
+    Exact,
+    /// By samples.
+    Sampled,
+    /// By probes while that fits the budget.
+    Auto,
+}
+
+fn sample_rate(text: &str) -> Result<u32, String> {
+    within(text, SAMPLE_HZ, "whole Hz")
+}
+
+fn overhead(text: &str) -> Result<f64, String> {
+    within(text.strip_suffix('%').unwrap_or(text), OVERHEAD_PCT, "percent")
+}
