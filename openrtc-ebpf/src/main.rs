@@ -14,6 +14,7 @@ mod maps;
 mod memory;
 mod poll;
 mod sched;
+mod seen;
 mod tag;
 mod task;
 mod thread;

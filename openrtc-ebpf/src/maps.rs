@@ -120,6 +120,10 @@ pub static LOSSES: Array<u64> = Array::with_max_entries(Loss::COUNT as u32, BPF_
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 
+/// A wakeup for the daemon's sampler, if it asked for one ([`Board::wants_wake`]).
+#[map]
+pub static WAKES: RingBuf = RingBuf::with_byte_size(4096, 0);
+
 /// The constants.
 #[inline(always)]
 pub fn config() -> &'static Config {

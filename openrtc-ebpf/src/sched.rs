@@ -15,7 +15,7 @@ use openrtc_common::{
     wait::{Key, kind},
 };
 
-use crate::{loss, maps::config, task::Task, thread};
+use crate::{loss, maps::config, seen, task::Task, thread};
 
 /// `TASK_RUNNING`: <https://github.com/torvalds/linux/blob/v5.15/include/linux/sched.h#L84>.
 const TASK_RUNNING: u32 = 0;
@@ -60,7 +60,11 @@ fn enter(task: Task, before: u32) {
             (*thread).clock.switch_in(now_ns);
             // After the clock: a reader in between misses some of it, and takes nothing twice.
             (*thread).waits.end(waited_ns, before);
+            if seen::is_wanted(thread) {
+                seen::come_back(&(*thread).seen, &(*thread).clock);
+            }
         }
+        seen::wake_sampler();
     }
 }
 
@@ -79,35 +83,60 @@ fn leave(tid: u32, preempted: bool, task: Task) {
     unsafe {
         let charged_ns = task.charged_ns();
         thread::mend(thread, || (now_ns, charged_ns));
+        let is_loop = (*thread).role == role::LOOP;
+        // Before the clock: who reads a thread that does not run finds out what it was doing.
+        let poll_at_ns = if is_loop { poll_of(thread, now_ns) } else { None };
         (*thread).clock.switch_out(now_ns, leave, charged_ns);
-        if (*thread).role == role::LOOP {
-            note_wait(thread, now_ns, leave, task);
+        if is_loop {
+            note_wait(thread, poll_at_ns, now_ns, leave, task);
         }
     }
 }
 
-/// Notes why a loop's thread leaves its CPU.
+/// When the poll began that a loop's thread is in: its name. `None` outside any.
+///
+/// # Safety
+/// `thread` is a map value, the account of the thread that this program runs on.
+#[inline(always)]
+unsafe fn poll_of(thread: *mut Thread, now_ns: u64) -> Option<u64> {
+    // SAFETY: by the contract; the polls are the thread's own, which is here.
+    unsafe {
+        if seen::is_wanted(thread) {
+            return seen::leave(thread, now_ns);
+        }
+        let polls = &(*thread).polls;
+        (!polls.is_idle()).then_some(polls.poll.at_ns)
+    }
+}
+
+/// Notes why a loop's thread leaves its CPU in the poll that began then.
 ///
 /// # Safety
 /// `thread` is a map value, the account of `task`, which runs this program.
 #[inline(always)]
-unsafe fn note_wait(thread: *mut Thread, now_ns: u64, leave: Leave, task: Task) {
-    // SAFETY: by the contract; the polls are the thread's own, which is here.
+unsafe fn note_wait(
+    thread: *mut Thread,
+    poll_at_ns: Option<u64>,
+    now_ns: u64,
+    leave: Leave,
+    task: Task,
+) {
+    // SAFETY: by the contract.
     unsafe {
         let waits = &mut (*thread).waits;
-        if (*thread).polls.is_idle() {
+        let Some(poll_at_ns) = poll_at_ns else {
             waits.begin_outside();
             if leave == Leave::Asleep {
                 waits.idle_at_ns = now_ns;
             }
             return;
-        }
+        };
         let (key, registers) = match leave {
             Leave::Asleep if task.state() & TASK_STOPPED == 0 => task.sleeps_for(),
             Leave::Asleep => (of_kind(kind::STOPPED), task.registers()),
             _ => (of_kind(queue_kind(task)), task.registers()),
         };
-        waits.begin((*thread).polls.poll.at_ns, key, registers);
+        waits.begin(poll_at_ns, key, registers);
     }
 }
 

@@ -37,7 +37,7 @@ impl Member {
     ///
     /// # Errors
     /// A [`Blocker`] inside where the user can do something about it.
-    pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Member> {
+    pub fn attach(target: Target, now: fn() -> Now) -> Result<Member> {
         let pid = target.pid;
         // Of what is no process at all, or a thread, attaching says more than this does.
         let pidfd = open_pidfd(pid);

@@ -1,6 +1,6 @@
 //! Loading and attaching.
 
-use std::{mem::offset_of, os::fd::OwnedFd, time::Duration};
+use std::{mem::offset_of, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -58,16 +58,18 @@ impl CostAccounting {
 /// The programs and maps in the kernel, and the mapped counters.
 pub struct Kernel {
     pub(super) sites: Sites,
-    pub(super) threads: Shared<Thread>,
+    pub(super) threads: Arc<Shared<Thread>>,
     pub(super) sessions: Shared<Slot>,
     pub(super) losses: Shared<u64>,
     pub(super) var_changes: Shared<u64>,
-    pub(super) board: Shared<Board>,
+    pub(super) board: Arc<Shared<Board>>,
     pub(super) thread_slots: HashMap<MapData, u32, u32>,
     pub(super) session_slots: HashMap<MapData, Wire<TagKey>, u32>,
     pub(super) free_threads: Queue<MapData, u32>,
     pub(super) free_sessions: Queue<MapData, u32>,
     pub(super) events: RingBuf<MapData>,
+    /// `None` while an onlooker has it.
+    pub(super) wakes: Option<RingBuf<MapData>>,
     log: Option<EbpfLogger<StandardError>>,
 }
 
@@ -125,16 +127,17 @@ impl Kernel {
         let log = is_logged.then(|| EbpfLogger::init_with_logger(&mut ebpf, StandardError));
         let log = log.transpose().context("cannot read the programs' log")?;
         let mut kernel = Kernel {
-            threads: mapped(&ebpf, "THREADS", capacity.threads)?,
+            threads: Arc::new(mapped(&ebpf, "THREADS", capacity.threads)?),
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
             var_changes: mapped(&ebpf, "VAR_CHANGES", 1)?,
-            board: mapped(&ebpf, "BOARD", 1)?,
+            board: Arc::new(mapped(&ebpf, "BOARD", 1)?),
             thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
             session_slots: take(&mut ebpf, "SESSION_SLOTS")?,
             free_threads: take(&mut ebpf, "FREE_THREADS")?,
             free_sessions: take(&mut ebpf, "FREE_SESSIONS")?,
             events: take(&mut ebpf, "EVENTS")?,
+            wakes: Some(take(&mut ebpf, "WAKES")?),
             log,
             sites: Sites::new(ebpf, config.tgid),
         };

@@ -8,7 +8,9 @@
 
 mod attach;
 mod calibrate;
+mod credit;
 mod kernel_layout;
+mod onlooker;
 mod read;
 mod reap;
 mod shared;
@@ -17,7 +19,9 @@ mod trial;
 mod wire;
 
 pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost};
+pub use credit::Place;
 pub use kernel_layout::kernel_layout;
+pub use onlooker::Onlooker;
 pub use read::Told;
 pub use reap::Reaper;
 pub use sites::{Programs, SitePoint, Sites};

@@ -63,10 +63,9 @@ impl Kernel {
         })
     }
 
-    /// The thread of this id.
-    pub fn thread_of(&self, tid: u32) -> Option<Thread> {
-        let slot = self.thread_slots.get(&tid, 0).ok()?;
-        self.thread(slot).filter(|thread| thread.tid == tid)
+    /// The slot of the thread of this id.
+    pub fn slot_of_thread(&self, tid: u32) -> Option<u32> {
+        self.thread_slots.get(&tid, 0).ok()
     }
 
     /// The thread in this slot.
@@ -130,6 +129,11 @@ impl Kernel {
     /// Says that the thread in this slot runs an event loop.
     pub fn mark_loop(&self, slot: u32) {
         self.threads.write_field(slot, offset_of!(Thread, role), role::LOOP);
+    }
+
+    /// The slot of a tag that is known.
+    pub fn slot_of(&self, tag: &TagText) -> Option<u32> {
+        self.session_slots.get(&Wire(tag.key()), 0).ok()
     }
 
     /// The slot of a tag found in the worker's memory, a new one if the programs have not met it.

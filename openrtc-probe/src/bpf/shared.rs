@@ -25,6 +25,8 @@ pub struct Shared<T> {
 
 // SAFETY: the mapping belongs to this value alone and is only accessed by volatile copies.
 unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above; what several threads write at once they write by atomic additions.
+unsafe impl<T: Send> Sync for Shared<T> {}
 
 impl<T: Pod> Shared<T> {
     /// Maps the array behind `fd`, which holds `len` elements.
@@ -83,6 +85,14 @@ impl<T: Pod> Shared<T> {
         let at = self.field::<u64>(index, offset);
         // SAFETY: inside the element and aligned, by `field`; here this alone accesses it.
         at.map_or(0, |at| unsafe { AtomicU64::from_ptr(at) }.swap(0, Ordering::Relaxed))
+    }
+
+    /// Adds to a word of the element that the programs add to as well.
+    pub fn add(&self, index: u32, offset: usize, amount: u64) {
+        if let Some(at) = self.field::<u64>(index, offset) {
+            // SAFETY: inside the element and aligned, by `field`; all add to it atomically.
+            unsafe { AtomicU64::from_ptr(at) }.fetch_add(amount, Ordering::Relaxed);
+        }
     }
 
     fn field<F: Pod>(&self, index: u32, offset: usize) -> Option<*mut F> {

@@ -19,6 +19,7 @@ pub mod memory;
 mod object;
 mod origin;
 pub mod recording;
+mod running;
 mod seen;
 mod stack;
 mod task;
@@ -37,7 +38,7 @@ use crate::blocker::Blocker;
 
 use self::{
     layout::{Layout, Version, common},
-    memory::{LiveMemory, PageCache, ReadMemory, RemoteAddr},
+    memory::{LiveMemory, PageCache, ReadError, ReadMemory, RemoteAddr},
     object::Objects,
     seen::Looker,
 };
@@ -49,6 +50,7 @@ pub use self::{
     gil::{GilAt, GilHolder},
     object::WalkError,
     origin::Origin,
+    running::{Inner, Running},
     seen::TaskSeen,
     stack::{Frame, MAX_FRAMES, Stack},
     task::TaskAt,
@@ -196,6 +198,22 @@ impl<M: ReadMemory> Python<M> {
     /// faster than we can read, or where the thread is gone.
     pub fn entered(&self, thread: &PyThread) -> Option<Entered> {
         thread::entered(&self.objects(&self.memory), thread.state, thread.ns_tid)
+    }
+
+    /// What the thread of this `PyThreadState` runs in now, and what that holds in `var`; contexts among `known`
+    /// are none.
+    pub fn running(
+        &self,
+        state: RemoteAddr,
+        var: Option<VarAt>,
+        known: &[u64],
+    ) -> Result<Running, ReadError> {
+        running::read(&self.objects(&self.memory), state, var, known)
+    }
+
+    /// Where `PyThreadState.context` stands in a thread's state; `context_ver` is the word behind it.
+    pub fn context_words_at(&self, state: RemoteAddr) -> u64 {
+        state.plus(self.layout.thread_context).0
     }
 
     /// Every context variable of each of `names`, by address.

@@ -107,7 +107,8 @@ fn list<M: ReadMemory>(
 #[derive(Clone, Copy, PartialEq, Eq, AnyBitPattern)]
 #[repr(C)]
 pub struct ContextWords {
-    context: u64,
+    /// Where the context stands, null where there is none.
+    pub context: u64,
     /// `context_ver`.
     pub version: u64,
 }

@@ -138,7 +138,7 @@ impl Report {
 ///
 /// # Errors
 /// [`Blocker::Unreadable`] where `/proc` does not tell what we may do.
-pub fn examine(wanted: &Wanted, now: impl Fn() -> Now) -> Result<Report, Blocker> {
+pub fn examine(wanted: &Wanted, now: fn() -> Now) -> Result<Report, Blocker> {
     let facts = HostFacts::read()?;
     let tried = match crate::host::blockers(&facts).first() {
         Some(blocker) => host::Tried::not(blocker),

@@ -68,7 +68,7 @@ pub struct Told {
 }
 
 /// Runs it.
-pub fn run(now: impl Fn() -> Now) -> Outcome {
+pub fn run(now: fn() -> Now) -> Outcome {
     let Some(python) = find_python() else {
         return Outcome::NotRun("no python3 found in PATH".into());
     };
@@ -104,7 +104,7 @@ fn start(python: &std::path::PathBuf) -> Result<(Fixture, String)> {
     Ok((fixture, version.clone()))
 }
 
-fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Result<Told> {
+fn observe(fixture: &mut Fixture, python: String, now: fn() -> Now) -> Result<Told> {
     let target = Target {
         pid: fixture.pid(),
         tag: Tag::Variable,
@@ -117,7 +117,7 @@ fn observe(fixture: &mut Fixture, python: String, now: impl Fn() -> Now) -> Resu
         is_job: false,
         stall_ids: StallIds::default(),
     };
-    let mut profiler = profiler::attach(target, &now)?;
+    let mut profiler = profiler::attach(target, now)?;
     let before_ns = stolen_ns();
     fixture.go()?;
     let done = fixture.hear("done", PATIENCE)?;

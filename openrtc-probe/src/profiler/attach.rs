@@ -14,13 +14,13 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, capture::Lookout, costs::Costs, pairing::AtAttach};
+use super::{Now, Profiler, Vars, capture::Lookout, costs::Costs, modes::Modes, pairing::AtAttach};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
-    model::{About, Fact, Ledger, ModeWish, StallIds},
+    model::{About, Choice, Fact, Ledger, Mode, ModeWish, Reason, StallIds},
     worker::{Interpreter, SiteKind, TaskStepSite, Worker, WorkerThread},
 };
 
@@ -83,7 +83,7 @@ const PROGRAMS: [(SiteKind, &str); 6] = [
 ///
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
-pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
+pub fn attach(target: Target, now: fn() -> Now) -> Result<Profiler> {
     check_host()?;
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
@@ -94,12 +94,9 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     };
     let mut config = config(&target, &interpreter, &python)?;
     config.registers.step_task = step.as_ref().map_or(0, |step| step.register.pt_regs_offset());
-    let mut settings = Settings {
-        stall_threshold_ns: target.stall_threshold_ns,
-        remembers: u64::from(interpreter.changes_are_seen),
-        accounts: 1,
-        ..Settings::default()
-    };
+    let mut settings =
+        Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
+    let (mode, reason) = first_mode(&target);
     let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
     let mut kernel = Kernel::load(&config, &settings, capacity, target.is_kernel_logged)?;
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
@@ -108,7 +105,11 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     // Before the enters, as all that says whose the entered context is.
     let points: Vec<_> =
         step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
-    kernel.sites().attach(Programs::Exact, &points)?;
+    if mode == Mode::Exact {
+        (settings.accounts, settings.remembers) = (1, u64::from(interpreter.changes_are_seen));
+        kernel.set(&settings);
+        kernel.sites().attach(Programs::Exact, &points)?;
+    }
 
     let at_attach = AtAttach::of(kernel.threads());
 
@@ -131,6 +132,7 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
         in_use_since: Vec::new(),
         unnamed: Vec::new(),
         costs: Costs::default(),
+        modes: Modes::new(points, now),
     };
     if profiler.target.tag == Tag::TaskName {
         // There is no variable to look for first.
@@ -138,6 +140,10 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     }
     profiler.find_gils();
     profiler.find_vars(start);
+    if mode == Mode::Sampled {
+        profiler.start_sampler()?;
+    }
+    profiler.tell_mode(reason);
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;
     profiler.let_it_be_heard();
@@ -149,6 +155,14 @@ pub fn attach(target: Target, now: impl Fn() -> Now) -> Result<Profiler> {
     profiler.whereabouts()?;
     profiler.measure_programs(start);
     Ok(profiler)
+}
+
+/// How polls are accounted at first.
+fn first_mode(target: &Target) -> (Mode, Reason) {
+    match target.accounting.choice {
+        Choice::Sampled => (Mode::Sampled, Reason::Asked),
+        Choice::Exact | Choice::Auto => (Mode::Exact, Reason::Asked),
+    }
 }
 
 fn ledger(target: &Target, interpreter: &Interpreter, start: Now) -> Ledger {
@@ -246,8 +260,10 @@ impl Profiler {
         let known = self.python.threads(&tids).unwrap_or_default();
         for WorkerThread { tid, on_cpu_ns, .. } in threads {
             match known.iter().find(|thread| thread.tid == tid) {
-                Some(thread) => self.seed_python_thread(thread, on_cpu_ns, now),
-                None => {
+                Some(thread) if self.modes.mode == Mode::Exact => {
+                    self.seed_python_thread(thread, on_cpu_ns, now);
+                }
+                _ => {
                     self.kernel.seed_thread(tid, now().monotonic_ns, on_cpu_ns, &[]);
                 }
             }

@@ -7,9 +7,11 @@ mod attach;
 mod candidate;
 mod capture;
 mod costs;
+mod modes;
 mod native;
 mod pairing;
 mod python;
+mod sampled;
 mod survey;
 mod vars;
 
@@ -22,12 +24,14 @@ use openrtc_common::{
     event::kind,
     session::UNTAGGED,
     tag::{TagKey, TagText},
+    thread::Thread,
 };
 
 pub use attach::{Tag, Target, attach, check_host, config, site_points};
 pub use candidate::Candidate;
 use capture::Lookout;
 use costs::Costs;
+use modes::Modes;
 use pairing::AtAttach;
 pub use pairing::{Pairing, Verdict};
 use vars::Vars;
@@ -45,6 +49,9 @@ use crate::{
 const LOOK_TRIES: usize = 8;
 /// An open span shorter than this may close between two reads without being missed.
 const SHORT_SPAN_NS: u64 = 100_000;
+
+/// While a stall goes on whose end only samples tell, it is looked for this often.
+const SAMPLED_STALL_NS: u64 = 5_000_000;
 
 /// Now, on all clocks.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +81,7 @@ pub struct Profiler {
     seen: HashMap<RemoteAddr, Option<TagKey>>,
     at_attach: AtAttach,
     costs: Costs,
+    modes: Modes,
     /// Since when each slot was in use at the last look.
     in_use_since: Vec<u64>,
     /// Tags of a type whose name could not be read yet.
@@ -158,7 +166,7 @@ impl Profiler {
 
     /// Takes in the events that wait; says whether a stall has ended.
     pub fn drain(&mut self, now: Now) -> bool {
-        let mut has_ended = false;
+        let mut has_ended = self.take_sampled(now);
         while let Some(told) = self.kernel.next_event() {
             match told {
                 Told::StallEnd(end) => {
@@ -178,6 +186,7 @@ impl Profiler {
     /// Looks for polls that have passed the threshold, and for stalls that are over and whose loops have
     /// caught up; says when to look next.
     pub fn watch(&mut self, now: Now) -> (Vec<Stall>, u64) {
+        self.take_sampled(now);
         let threads = self.thread_looks();
         self.note(now, &threads);
         let kernel = &self.kernel;
@@ -191,7 +200,11 @@ impl Profiler {
             self.name_type(&known.tag);
             stalls.push(self.ledger.blame(&known, now.monotonic_ns));
         }
-        let next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
+        let mut next_ns = self.ledger.stalls.next_watch_ns(now.monotonic_ns, &threads);
+        if self.modes.samples() && self.ledger.stalls.ongoing().next().is_some() {
+            // Nobody tells its end.
+            next_ns = next_ns.min(now.monotonic_ns + SAMPLED_STALL_NS);
+        }
         (stalls, self.lookout.natives.due_at_ns().map_or(next_ns, |due_ns| due_ns.min(next_ns)))
     }
 
@@ -212,14 +225,23 @@ impl Profiler {
             rss_bytes: self.worker.rss_bytes().ok(),
             loop_polls: self.kernel.loop_polls(),
         });
-        self.ledger.note(self.kernel.take_longest_poll(), threads, sample);
+        let longest_ns = self.take_longest_poll();
+        self.ledger.note(longest_ns, threads, sample);
+    }
+
+    /// The longest poll that has ended on a loop thread since this was last asked.
+    fn take_longest_poll(&mut self) -> u64 {
+        self.kernel.take_longest_poll().max(self.modes.take_longest_ns())
     }
 
     /// The picture now.
     pub fn picture(&mut self, now: impl Fn() -> Now, is_final: bool) -> Snapshot {
         self.reap(now());
+        self.take_sampled(now());
+        self.share_out(now());
         let mut look = self.look(now);
-        self.ledger.note(self.kernel.take_longest_poll(), &look.threads, None);
+        let longest_ns = self.take_longest_poll();
+        self.ledger.note(longest_ns, &look.threads, None);
         look.met = self.met(&look.sessions);
         let in_focus = self.ledger.focus_slots(&look).into_iter();
         look.focus = in_focus.filter_map(|slot| self.kernel.lengths(slot)).collect();
@@ -285,6 +307,7 @@ impl Profiler {
             loop_polls: self.kernel.loop_polls(),
             losses: self.kernel.losses(),
             expense: self.expense(),
+            sampling: self.modes.sampling(look.at_ns),
             ..look
         }
     }
@@ -304,7 +327,7 @@ impl Profiler {
     /// The followed threads. Of one that no event was heard of, `/proc` says what it is doing.
     fn thread_looks(&self) -> Vec<ThreadLook> {
         let mut looks: Vec<ThreadLook> =
-            self.kernel.threads().map(|(_, thread)| ThreadLook::new(thread)).collect();
+            self.kernel.threads().map(|(slot, thread)| self.complete(slot, thread)).collect();
         if looks.iter().any(ThreadLook::is_unheard) {
             let states: HashMap<u32, char> = self
                 .worker
@@ -327,9 +350,23 @@ impl Profiler {
         looks
     }
 
+    /// The account of the thread of this id.
+    fn thread_of(&self, tid: u32) -> Option<Thread> {
+        let slot = self.kernel.slot_of_thread(tid)?;
+        let thread = self.kernel.thread(slot).filter(|thread| thread.tid == tid)?;
+        Some(self.complete(slot, thread).thread)
+    }
+
+    fn complete(&self, slot: u32, mut thread: Thread) -> ThreadLook {
+        self.modes.complete(slot, &mut thread);
+        ThreadLook::new(thread)
+    }
+
     fn reap(&mut self, now: Now) {
-        for (slot, thread) in Reaper::threads(&mut self.kernel) {
+        for (slot, mut thread) in Reaper::threads(&mut self.kernel) {
             self.at_attach.forget(slot);
+            self.modes.complete(slot, &mut thread);
+            self.modes.forget(slot);
             self.ledger.take(Fact::ThreadGone(Box::new(thread)));
         }
         let ended = self.ledger.take_forgettable();

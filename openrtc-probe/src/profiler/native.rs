@@ -69,7 +69,7 @@ impl Profiler {
             // A frame pointer that is not known is zero.
             let registers = Registers { ip, sp, bp: Some(bp).filter(|bp| *bp != 0) };
             let native = self.lookout.natives.stacks.of_sleeper(&self.worker, registers);
-            let thread = self.kernel.thread_of(wanted.tid)?;
+            let thread = self.thread_of(wanted.tid)?;
             if thread.clock.turns == turns {
                 return native.innermost();
             }

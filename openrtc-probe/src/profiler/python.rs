@@ -6,7 +6,7 @@ use openrtc_common::{session::UNTAGGED, wait::kind};
 
 use super::{Profiler, tag_of};
 use crate::{
-    cpython::{self, CodeCache, GilAt, GilHolder as Holder, Origin, PyThread},
+    cpython::{self, CodeCache, GilAt, GilHolder as Holder, Origin, PyThread, memory::RemoteAddr},
     model::{Frame, GilHolder, Stack, Wanted},
 };
 
@@ -24,6 +24,11 @@ impl Profiler {
     pub(super) fn know_threads(&mut self, threads: &[PyThread]) {
         self.lookout.python.threads =
             threads.iter().map(|thread| (thread.tid, thread.clone())).collect();
+    }
+
+    /// The state of the thread of this id.
+    pub(super) fn state_of(&self, tid: u32) -> Option<RemoteAddr> {
+        self.lookout.python.threads.get(&tid).map(|thread| thread.state)
     }
 
     /// Finds the interpreter's locks: one, but for interpreters that were made with their own.
@@ -56,7 +61,7 @@ impl Profiler {
 
     /// Whether the poll still runs that was to be looked at.
     pub(super) fn still_stalls(&self, wanted: &Wanted) -> bool {
-        let thread = self.kernel.thread_of(wanted.tid);
+        let thread = self.thread_of(wanted.tid);
         thread.is_some_and(|thread| {
             !thread.polls.is_idle() && thread.polls.poll.at_ns == wanted.started_at_ns
         })
@@ -94,7 +99,7 @@ impl Profiler {
 
     /// The session that a thread runs for now.
     fn session_on(&self, tid: u32) -> Option<String> {
-        let slot = self.kernel.thread_of(tid)?.polls.top()?.slot;
+        let slot = self.thread_of(tid)?.polls.top()?.slot;
         (slot != UNTAGGED).then(|| self.ledger.id_of(&tag_of(&self.kernel, slot)))
     }
 }

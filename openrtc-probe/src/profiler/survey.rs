@@ -32,7 +32,7 @@ impl Profiler {
         let Ok(tids) = self.worker.tids() else { return };
         let Ok(threads) = self.python.threads(&tids) else { return };
         self.know_threads(&threads);
-        for thread in threads {
+        for thread in &threads {
             let Some(running) = &thread.running_loop else { continue };
             self.ledger.take(Fact::LoopSeen(running.package().to_owned()));
             let slot = self.kernel.threads().find(|(_, known)| known.tid == thread.tid);
@@ -40,6 +40,7 @@ impl Profiler {
                 self.kernel.mark_loop(slot);
             }
         }
+        self.follow_threads(&threads);
     }
 
     /// Finds the sessions that were there before us, idle ones too, and how they are called.
