@@ -13,6 +13,8 @@ pub mod kind {
     pub const STALL_END: u32 = 2;
     /// A thread entered a context for the first time: is it a loop's?
     pub const THREAD: u32 = 3;
+    /// A thread has entered as many contexts as the daemon wanted to be called at.
+    pub const CALL: u32 = 4;
 }
 
 /// A stall that has ended, with what the thread waited for: the record of [`kind::STALL_END`]. All others

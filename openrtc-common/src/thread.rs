@@ -64,7 +64,8 @@ pub struct Backlog {
 }
 
 /// One thread. `clock` and `waits` are written by the scheduler's programs only, `polls`, `backlog`,
-/// `hits` and `scratch` by the programs at the sites only, `role` by the daemon only; of `seen` as it says.
+/// `hits` and `scratch` by the programs at the sites only, `role` and `call_at` by the
+/// daemon only; of `seen` as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Thread {
@@ -82,6 +83,8 @@ pub struct Thread {
     pub backlog: Backlog,
     /// How often each site was hit.
     pub hits: SiteHits,
+    /// Contexts entered, by either way, at which the daemon wants to be called: it counts what probes cost.
+    pub call_at: u64,
     /// What ran on it when it last left its CPU.
     pub seen: Seen,
     /// Of no meaning outside the programs.

@@ -119,7 +119,8 @@ fn enter(context: u64, via: u32) {
     let tid = current_tid();
     let Some(thread) = thread::find_or_start(tid, Task::current()) else { return };
     // SAFETY: a map value, on whose thread we run.
-    let Parts { polls, hits, scratch, clock, on_loop, backlog, waits } = unsafe { parts(thread) };
+    let Parts { polls, hits, scratch, clock, on_loop, backlog, waits, call_at } =
+        unsafe { parts(thread) };
     // The first thing that a thread runs, unless it is the process's first, is itself.
     let is_thread = config().python.threads_in_context != 0
         && via == via::RUN
@@ -139,6 +140,9 @@ fn enter(context: u64, via: u32) {
         hits.context_enters += 1;
     } else {
         hits.run_enters += 1;
+    }
+    if hits.run_enters + hits.context_enters == call_at {
+        tag::send(&Event { kind: kind::CALL, tid, ..Event::default() });
     }
     if polls.is_idle() {
         thread::begin_poll(clock, start_ns);
@@ -207,6 +211,7 @@ struct Parts<'t> {
     waits: *const Waits,
     backlog: &'t mut Backlog,
     on_loop: bool,
+    call_at: u64,
 }
 
 /// # Safety
@@ -225,6 +230,7 @@ unsafe fn parts<'t>(thread: *mut Thread) -> Parts<'t> {
             waits: &raw const (*thread).waits,
             backlog: &mut (*thread).backlog,
             on_loop: (*thread).role == role::LOOP,
+            call_at: (*thread).call_at,
         }
     }
 }

@@ -158,6 +158,14 @@ impl Fleet {
         (passed, next_ns)
     }
 
+    /// Keeps the budget of each worker.
+    ///
+    /// # Errors
+    /// Those of [`Profiler::govern`].
+    pub fn govern(&mut self, now: Now) -> Result<()> {
+        self.members.iter_mut().try_for_each(|member| member.profiler.govern(now))
+    }
+
     /// From now on a poll that lasts so long is a stall. The next [`Self::watch`] should come at once.
     pub fn set_stall_threshold(&mut self, threshold_ns: u64) {
         self.threshold_ns = Some(threshold_ns);

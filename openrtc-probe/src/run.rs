@@ -172,7 +172,9 @@ impl Run {
         while !self.fleet.is_empty() || self.wakes.has_roots() {
             match self.wakes.next().await? {
                 Wake::Events(pid) => {
-                    if self.fleet.drain(pid, clock::now()) {
+                    let has_ended = self.fleet.drain(pid, clock::now());
+                    self.fleet.govern(clock::now())?;
+                    if has_ended {
                         self.watch()?;
                     }
                 }
@@ -189,6 +191,7 @@ impl Run {
                     let began = Instant::now();
                     self.let_go_of_replaced()?;
                     self.fleet.survey(clock::now());
+                    self.fleet.govern(clock::now())?;
                     self.fleet.members().iter().try_for_each(check_pairing)?;
                     self.wakes.survey_in(began.elapsed() * SURVEY_SHARE);
                 }
@@ -240,6 +243,7 @@ impl Run {
         let now = clock::now();
         let (stalls, next_ns) = self.fleet.watch(now);
         self.report(&stalls)?;
+        self.fleet.govern(clock::now())?;
         self.wakes.watch_at(next_ns.map(|next_ns| {
             Instant::now() + Duration::from_nanos(next_ns.saturating_sub(now.monotonic_ns))
         }));

@@ -126,6 +126,11 @@ impl Kernel {
         (0..self.losses.len()).filter_map(|cause| self.losses.read(cause)).collect()
     }
 
+    /// Wants to be called when the thread in this slot has entered so many contexts.
+    pub fn call_at(&self, slot: u32, enters: u64) {
+        self.threads.write_field(slot, offset_of!(Thread, call_at), enters);
+    }
+
     /// Says that the thread in this slot runs an event loop.
     pub fn mark_loop(&self, slot: u32) {
         self.threads.write_field(slot, offset_of!(Thread, role), role::LOOP);

@@ -4,10 +4,14 @@
 use std::{
     num::NonZeroU32,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Ebpf,
     programs::{
@@ -46,12 +50,15 @@ pub(super) struct Loaded {
 #[derive(Clone)]
 pub struct Sites {
     loaded: Arc<Mutex<Loaded>>,
+    /// Whoever attaches goes on only as long as this is so.
+    is_wanted: Arc<AtomicBool>,
     tgid: u32,
 }
 
 impl Sites {
     pub(super) fn new(ebpf: Ebpf, tgid: u32) -> Sites {
-        Sites { loaded: Arc::new(Mutex::new(Loaded { ebpf, links: Vec::new() })), tgid }
+        let loaded = Arc::new(Mutex::new(Loaded { ebpf, links: Vec::new() }));
+        Sites { loaded, is_wanted: Arc::new(AtomicBool::new(false)), tgid }
     }
 
     /// The object; waits while somebody attaches or detaches.
@@ -70,6 +77,7 @@ impl Sites {
 
     /// Attaches to all of `points`, in their order, or to none.
     pub fn attach(&self, programs: Programs, points: &[SitePoint]) -> Result<()> {
+        self.is_wanted.store(true, Ordering::Relaxed);
         let attached = self.attach_each(programs, points);
         if attached.is_err() {
             self.detach();
@@ -87,6 +95,7 @@ impl Sites {
                 (Programs::Empty, "run_exit" | "context_exit") => "empty_exit",
                 (Programs::Empty, _) => continue,
             };
+            ensure!(self.is_wanted.load(Ordering::Relaxed), "the probes are not wanted any more");
             let program: &mut UProbe = program(ebpf, name)?;
             // One program serves several sites in the empty pair, and all come again.
             if program.fd().is_err() {
@@ -102,9 +111,23 @@ impl Sites {
         Ok(())
     }
 
-    /// Detaches from all sites.
+    /// Whoever attaches now is to give up.
+    pub fn give_up(&self) {
+        self.is_wanted.store(false, Ordering::Relaxed);
+    }
+
+    /// Detaches from all sites. The kernel takes each probe out at once, and then waits for all CPUs to have seen
+    /// that: so all are taken out side by side, those at polls first.
     pub fn detach(&self) {
-        self.loaded().links.clear();
+        self.is_wanted.store(false, Ordering::Relaxed);
+        let links = std::mem::take(&mut self.loaded().links);
+        thread::scope(|scope| {
+            for link in links.into_iter().rev() {
+                // Where there can be no thread it is done here.
+                let detached = thread::Builder::new().spawn_scoped(scope, move || drop(link));
+                drop(detached);
+            }
+        });
     }
 }
 

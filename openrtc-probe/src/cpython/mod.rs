@@ -50,7 +50,7 @@ pub use self::{
     gil::{GilAt, GilHolder},
     object::WalkError,
     origin::Origin,
-    running::{Inner, Running},
+    running::{Around, Inner, Running},
     seen::TaskSeen,
     stack::{Frame, MAX_FRAMES, Stack},
     task::TaskAt,
@@ -200,15 +200,14 @@ impl<M: ReadMemory> Python<M> {
         thread::entered(&self.objects(&self.memory), thread.state, thread.ns_tid)
     }
 
-    /// What the thread of this `PyThreadState` runs in now, and what that holds in `var`; contexts among `known`
-    /// are none.
+    /// What the thread of this `PyThreadState` runs in now, and what that holds in `var`.
     pub fn running(
         &self,
         state: RemoteAddr,
         var: Option<VarAt>,
-        known: &[u64],
+        around: &Around<'_>,
     ) -> Result<Running, ReadError> {
-        running::read(&self.objects(&self.memory), state, var, known)
+        running::read(&self.objects(&self.memory), state, var, around)
     }
 
     /// Where `PyThreadState.context` stands in a thread's state; `context_ver` is the word behind it.

@@ -22,6 +22,8 @@ pub struct Running {
     pub version: u64,
     /// The context that was entered last, if one is.
     pub inner: Option<Inner>,
+    /// What the thread has where it has entered none, if that was found out; see [`Around::own`].
+    pub own: Option<u64>,
 }
 
 /// An entered context.
@@ -48,12 +50,20 @@ struct Head {
     _pad: u32,
 }
 
-/// How often a thread is looked at that leaves its context while we read: it lives for a microsecond where it is
-/// a timer's own.
+/// Contexts of a thread that are no polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Around<'a> {
+    /// What polls are entered in.
+    pub bases: &'a [u64],
+    /// What the thread has where it has entered none: its own, which nobody ever enters, or null. `None` while that is
+    /// not known.
+    pub own: Option<u64>,
+}
+
+/// How often a thread is looked at that leaves its context while we read.
 const TRIES: usize = 4;
 
-/// What the thread of `state` runs in, and what that holds in `var`. Of a context among `known` nothing more is
-/// read than that it is the one.
+/// What the thread of `state` runs in, and what that holds in `var`.
 ///
 /// # Errors
 /// Where the thread's state cannot be read.
@@ -61,48 +71,56 @@ pub fn read<M: ReadMemory>(
     objects: &Objects<'_, M>,
     state: RemoteAddr,
     var: Option<VarAt>,
-    known: &[u64],
+    around: &Around<'_>,
 ) -> Result<Running, ReadError> {
     let mut words = thread::context_words(objects, state)?;
     let mut lost = Loss::TagUnreadable;
     for _ in 0..TRIES {
         let ContextWords { context, version } = words;
-        if context == 0 || known.contains(&context) {
-            return Ok(Running { version, inner: None });
+        if context == 0 || around.own == Some(context) {
+            return Ok(Running { version, inner: None, own: Some(context) });
         }
-        match inner(objects, RemoteAddr(context), var) {
-            Ok(Some(inner)) => return Ok(Running { version, inner: Some(inner) }),
-            Ok(None) => {}
+        if around.bases.contains(&context) {
+            return Ok(Running { version, inner: None, own: None });
+        }
+        let found = inner(objects, RemoteAddr(context), var);
+        match found {
+            // One that is entered, or was just now: what is not a thread's own was entered when it was met.
+            Ok((inner, is_entered)) if is_entered || around.own.is_some_and(|own| own != 0) => {
+                return Ok(Running { version, inner: Some(inner), own: None });
+            }
+            Ok(_) => {}
             Err(cause) => lost = cause,
         }
         words = thread::context_words(objects, state)?;
         if words.version == version {
-            // It did not leave it meanwhile: nobody has entered it, or nobody can tell what it is.
-            let is_own = inner(objects, RemoteAddr(context), None) == Ok(None);
-            let lost = Inner { at: RemoteAddr(context), within: RemoteAddr(0), tag: Err(lost) };
-            return Ok(Running { version, inner: (!is_own).then_some(lost) });
+            // It has stood still: so this is the thread's own, or nobody can tell what it is.
+            let inner = found.is_err().then(|| unreadable(context, lost));
+            let own = inner.is_none().then_some(context);
+            return Ok(Running { version, inner, own });
         }
     }
-    let lost = Inner { at: RemoteAddr(words.context), within: RemoteAddr(0), tag: Err(lost) };
-    Ok(Running { version: words.version, inner: Some(lost) })
+    Ok(Running { version: words.version, inner: Some(unreadable(words.context, lost)), own: None })
 }
 
-/// The context at `at`, `None` of one that nobody has entered.
+fn unreadable(context: u64, cause: Loss) -> Inner {
+    Inner { at: RemoteAddr(context), within: RemoteAddr(0), tag: Err(cause) }
+}
+
+/// The context at `at`, and whether it is entered now.
 fn inner<M: ReadMemory>(
     objects: &Objects<'_, M>,
     at: RemoteAddr,
     var: Option<VarAt>,
-) -> Result<Option<Inner>, Loss> {
+) -> Result<(Inner, bool), Loss> {
     let head: Head =
         objects.memory.read(at.plus(common::OB_TYPE)).map_err(|_| Loss::TagUnreadable)?;
     if RemoteAddr(head.ty) != objects.addresses.context_type {
         return Err(Loss::ContextMalformed);
     }
-    if head.entered == 0 {
-        return Ok(None);
-    }
     let tag = var.map_or(Ok(None), |var| var::value(objects, at, var))?;
-    Ok(Some(Inner { at, within: RemoteAddr(head.previous), tag: Ok(tag) }))
+    let inner = Inner { at, within: RemoteAddr(head.previous), tag: Ok(tag) };
+    Ok((inner, head.entered != 0))
 }
 
 #[cfg(test)]
@@ -119,8 +137,9 @@ mod tests {
         let state = world.place();
         world.image.words(state + world.layout.thread_context, &[at, 9]);
         let var = VarAt { addr: RemoteAddr(name), hash: 5 };
-        let known = if is_known { vec![at] } else { Vec::new() };
-        let running = read(&world.objects(), RemoteAddr(state), Some(var), &known).unwrap();
+        let bases = if is_known { vec![at] } else { Vec::new() };
+        let around = Around { bases: &bases, own: None };
+        let running = read(&world.objects(), RemoteAddr(state), Some(var), &around).unwrap();
         (running, at, outer)
     }
 
@@ -135,9 +154,10 @@ mod tests {
 
     #[test]
     fn outside_of_any_poll_there_is_none() {
-        let none = Running { version: 9, inner: None };
-        assert_eq!(running(0, false).0, none, "the thread's own");
-        assert_eq!(running(1, true).0, none, "the loop's own");
+        let none = |own| Running { version: 9, inner: None, own };
+        let (own, at, _) = running(0, false);
+        assert_eq!(own, none(Some(at)), "the thread's own");
+        assert_eq!(running(1, true).0, none(None), "the loop's own");
     }
 
     #[test]
@@ -145,7 +165,8 @@ mod tests {
         let mut world = World::new();
         let state = world.place();
         let lost = |world: &World| {
-            let running = read(&world.objects(), RemoteAddr(state), None, &[]).unwrap();
+            let running = read(&world.objects(), RemoteAddr(state), None, &Around::default());
+            let running = running.unwrap();
             running.inner.unwrap().tag
         };
         world.image.words(state + world.layout.thread_context, &[0x7777_0000, 9]);

@@ -14,13 +14,21 @@ use openrtc_common::{
     session::UNTAGGED,
 };
 
-use super::{Now, Profiler, Vars, capture::Lookout, costs::Costs, modes::Modes, pairing::AtAttach};
+use super::{
+    Now, Profiler, Vars,
+    capture::Lookout,
+    costs::Costs,
+    governor::Governor,
+    modes::{self, Modes},
+    pace::Pace,
+    pairing::AtAttach,
+};
 use crate::{
     blocker::Blocker,
     bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
-    model::{About, Choice, Fact, Ledger, Mode, ModeWish, Reason, StallIds},
+    model::{About, Choice, Fact, Ledger, Mode, ModeWish, StallIds},
     worker::{Interpreter, SiteKind, TaskStepSite, Worker, WorkerThread},
 };
 
@@ -85,65 +93,15 @@ const PROGRAMS: [(SiteKind, &str); 6] = [
 /// A [`Blocker`] inside where the user can do something about it.
 pub fn attach(target: Target, now: fn() -> Now) -> Result<Profiler> {
     check_host()?;
-    let worker = Worker::open(target.pid)?;
-    let interpreter = worker.interpreter()?;
-    let python = worker.python(&interpreter, &worker.tids()?)?;
-    let step = match target.tag {
-        Tag::Variable => None,
-        Tag::TaskName => Some(worker.task_step(&interpreter)?),
-    };
-    let mut config = config(&target, &interpreter, &python)?;
-    config.registers.step_task = step.as_ref().map_or(0, |step| step.register.pt_regs_offset());
-    let mut settings =
-        Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
-    let (mode, reason) = first_mode(&target);
-    let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
-    let mut kernel = Kernel::load(&config, &settings, capacity, target.is_kernel_logged)?;
-    settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
-    kernel.set(&settings);
-    kernel.load_scheduler()?;
-    // Before the enters, as all that says whose the entered context is.
-    let points: Vec<_> =
-        step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
-    if mode == Mode::Exact {
-        (settings.accounts, settings.remembers) = (1, u64::from(interpreter.changes_are_seen));
-        kernel.set(&settings);
-        kernel.sites().attach(Programs::Exact, &points)?;
-    }
-
-    let at_attach = AtAttach::of(kernel.threads());
-
+    let mut profiler = load(target, now)?;
     let start = now();
-    let ledger = ledger(&target, &interpreter, start);
-    let lookout = Lookout::new(interpreter.path.clone());
-    let mut profiler = Profiler {
-        worker,
-        python,
-        interpreter,
-        kernel,
-        ledger,
-        reaper: Reaper::default(),
-        settings,
-        target,
-        vars: Vars::default(),
-        lookout,
-        seen: HashMap::new(),
-        at_attach,
-        in_use_since: Vec::new(),
-        unnamed: Vec::new(),
-        costs: Costs::default(),
-        modes: Modes::new(points, now),
-    };
     if profiler.target.tag == Tag::TaskName {
         // There is no variable to look for first.
         profiler.ledger.take(Fact::TagFound);
     }
     profiler.find_gils();
     profiler.find_vars(start);
-    if mode == Mode::Sampled {
-        profiler.start_sampler()?;
-    }
-    profiler.tell_mode(reason);
+    profiler.start_accounting()?;
     profiler.seed(&now)?;
     profiler.kernel.attach_scheduler()?;
     profiler.let_it_be_heard();
@@ -157,12 +115,61 @@ pub fn attach(target: Target, now: fn() -> Now) -> Result<Profiler> {
     Ok(profiler)
 }
 
-/// How polls are accounted at first.
-fn first_mode(target: &Target) -> (Mode, Reason) {
-    match target.accounting.choice {
-        Choice::Sampled => (Mode::Sampled, Reason::Asked),
-        Choice::Exact | Choice::Auto => (Mode::Exact, Reason::Asked),
+/// Opens the worker, loads the programs, and attaches those at the sites, if polls are to be accounted by them.
+fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
+    let worker = Worker::open(target.pid)?;
+    let interpreter = worker.interpreter()?;
+    let python = worker.python(&interpreter, &worker.tids()?)?;
+    let began = Pace::of(&worker, &python, now);
+    let step = match target.tag {
+        Tag::Variable => None,
+        Tag::TaskName => Some(worker.task_step(&interpreter)?),
+    };
+    let mut config = config(&target, &interpreter, &python)?;
+    config.registers.step_task = step.as_ref().map_or(0, |step| step.register.pt_regs_offset());
+    let mut settings =
+        Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
+    let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
+    let mut kernel = Kernel::load(&config, &settings, capacity, target.is_kernel_logged)?;
+    settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
+    kernel.load_scheduler()?;
+    // Before the enters, as all that says whose the entered context is.
+    let points: Vec<_> =
+        step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
+    let rate = match target.accounting.choice {
+        Choice::Auto => began.polls_per_s(&worker, &python, now),
+        Choice::Exact | Choice::Sampled => None,
+    };
+    let (governor, reason) = Governor::start(
+        &target.accounting,
+        target.tag == Tag::TaskName,
+        now().monotonic_ns,
+        rate,
+        modes::poll_ns(settings.trap_ns, None),
+    );
+    if governor.mode() == Mode::Exact {
+        (settings.accounts, settings.remembers) = (1, u64::from(interpreter.changes_are_seen));
+        kernel.set(&settings);
+        kernel.sites().attach(Programs::Exact, &points)?;
     }
+    Ok(Profiler {
+        at_attach: AtAttach::of(kernel.threads()),
+        ledger: ledger(&target, &interpreter, now()),
+        lookout: Lookout::new(interpreter.path.clone()),
+        modes: Modes::new(governor, reason, points, now),
+        worker,
+        python,
+        interpreter,
+        kernel,
+        reaper: Reaper::default(),
+        settings,
+        target,
+        vars: Vars::default(),
+        seen: HashMap::new(),
+        in_use_since: Vec::new(),
+        unnamed: Vec::new(),
+        costs: Costs::default(),
+    })
 }
 
 fn ledger(target: &Target, interpreter: &Interpreter, start: Now) -> Ledger {

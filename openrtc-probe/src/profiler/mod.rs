@@ -7,8 +7,10 @@ mod attach;
 mod candidate;
 mod capture;
 mod costs;
+mod governor;
 mod modes;
 mod native;
+mod pace;
 mod pairing;
 mod python;
 mod sampled;
@@ -176,6 +178,8 @@ impl Profiler {
                 Told::Event(event) => match event.kind {
                     kind::SESSION => self.name(&tag_of(&self.kernel, event.slot), event.slot),
                     kind::THREAD => self.find_loops(),
+                    // Whoever drains keeps the budget next.
+                    kind::CALL => {}
                     _ => self.ledger.take(Fact::Lost("unknown_events", 1)),
                 },
             }

@@ -21,12 +21,13 @@ use openrtc_common::{
 
 use super::{
     Now, Profiler,
+    governor::{Count, Governor},
     pairing::AtAttach,
     sampled::{Found, News, Sampled, Subject},
 };
 use crate::{
     bpf::{Kernel, Onlooker, Place, Programs, SitePoint},
-    cpython::{PyThread, memory::RemoteAddr},
+    cpython::{Around, PyThread, memory::RemoteAddr},
     model::{Fact, Mode, ModeChange, Reason, Sampling},
 };
 
@@ -35,23 +36,35 @@ const SHORT_POLL_NS: u64 = 5_000_000;
 /// A program at a site that has begun is over after this.
 const PROGRAM: Duration = Duration::from_millis(1);
 
-/// What is being done to the sites.
-enum Work {
+/// What one run of a program at a site takes, until that was measured: nanoseconds.
+const RUN_NS: f64 = 350.0;
+
+/// The probes at the sites.
+enum Probes {
+    /// None is there.
+    Off,
+    /// They are being put on.
     Attaching(JoinHandle<Result<()>>),
+    /// All are there; unless they account, a moment without a long poll is waited for.
+    On,
+    /// They are being taken off.
     Detaching(JoinHandle<()>),
-    /// Attached, and waiting for a moment without a long poll.
-    Ready,
 }
 
 /// How polls are accounted.
 pub(super) struct Modes {
     pub(super) mode: Mode,
+    governor: Governor,
+    /// Why it is what it is, or is to be.
+    reason: Reason,
     sampled: Option<Sampled>,
     /// A sampler that has been told to end.
     ending: Option<JoinHandle<Onlooker>>,
-    work: Option<Work>,
+    probes: Probes,
+    /// Traps that probes have cost while they did not account.
+    idle_traps: u64,
     /// Where the probes go.
-    pub(super) points: Vec<SitePoint>,
+    points: Vec<SitePoint>,
     now: fn() -> Now,
     /// Since when it is as it is.
     since_ns: u64,
@@ -63,14 +76,28 @@ pub(super) struct Modes {
     carried: HashMap<u32, u64>,
 }
 
+/// What a poll costs with probes: two traps, and two runs of what stands there.
+pub(super) fn poll_ns(trap_ns: u64, run_ns: Option<f64>) -> f64 {
+    2.0 * (trap_ns as f64 + run_ns.unwrap_or(RUN_NS))
+}
+
 impl Modes {
-    /// Exact, with probes at these places.
-    pub(super) fn new(points: Vec<SitePoint>, now: fn() -> Now) -> Modes {
+    /// As the governor has it, with probes at these places, if it has any.
+    pub(super) fn new(
+        governor: Governor,
+        reason: Reason,
+        points: Vec<SitePoint>,
+        now: fn() -> Now,
+    ) -> Modes {
+        let mode = governor.mode();
         Modes {
-            mode: Mode::Exact,
+            mode,
+            governor,
+            reason,
             sampled: None,
             ending: None,
-            work: None,
+            probes: if mode == Mode::Exact { Probes::On } else { Probes::Off },
+            idle_traps: 0,
             points,
             now,
             since_ns: 0,
@@ -145,9 +172,15 @@ impl Profiler {
     /// Takes in what samples have brought; whether a stall has ended.
     pub(super) fn take_sampled(&mut self, now: Now) -> bool {
         let Some(sampled) = &mut self.modes.sampled else { return false };
-        let News { ends, lost, unreadable, around } =
+        let before = sampled.polls();
+        let News { ends, lost, late, unreadable, around } =
             sampled.take(&mut self.kernel, self.settings.stall_threshold_ns);
-        for (cause, count) in [("samples", lost), ("samples_unreadable", unreadable)] {
+        if !matches!(self.modes.probes, Probes::Off) && self.modes.mode == Mode::Sampled {
+            self.modes.idle_traps += 2 * (sampled.polls() - before);
+        }
+        let missed =
+            [("samples", lost), ("samples_late", late), ("samples_unreadable", unreadable)];
+        for (cause, count) in missed {
             if count > 0 {
                 self.ledger.take(Fact::Lost(cause, count));
             }
@@ -223,7 +256,7 @@ impl Profiler {
     }
 
     /// Begins to sample.
-    pub(super) fn start_sampler(&mut self) -> Result<()> {
+    fn start_sampler(&mut self) -> Result<()> {
         // What goes on to its end from the time before ends here.
         self.stop_sampler();
         if let Some(looks) = self.modes.ending.take() {
@@ -247,10 +280,96 @@ impl Profiler {
         self.modes.ending = sampled.end(&self.kernel);
     }
 
+    /// Begins to account, by what is there.
+    pub(super) fn start_accounting(&mut self) -> Result<()> {
+        if self.modes.mode == Mode::Sampled {
+            self.start_sampler()?;
+        }
+        self.tell_mode();
+        Ok(())
+    }
+
     /// Tells how polls are accounted from now on.
-    pub(super) fn tell_mode(&mut self, reason: Reason) {
-        let (mode, at_unix_ns) = (self.modes.mode, (self.modes.now)().unix_ns);
+    fn tell_mode(&mut self) {
+        let Modes { mode, reason, .. } = self.modes;
+        let at_unix_ns = (self.modes.now)().unix_ns;
         self.ledger.take(Fact::Mode(ModeChange { at_unix_ns, mode, reason }));
+    }
+
+    /// Keeps the budget: to be called after each [`Self::drain`], [`Self::watch`] and [`Self::survey`].
+    ///
+    /// # Errors
+    /// Where a thread cannot be started that is needed for a change: then polls are not accounted any more.
+    pub fn govern(&mut self, now: Now) -> Result<()> {
+        self.tend_probes();
+        if self.modes.governor.is_auto() {
+            let poll_ns = self.poll_ns();
+            let count = self.count(now);
+            if let Some((_, reason)) = self.modes.governor.tick(count, poll_ns) {
+                self.modes.reason = reason;
+            }
+            self.want_calls(poll_ns);
+        }
+        match (self.modes.governor.mode(), self.modes.mode, &self.modes.probes) {
+            (Mode::Sampled, Mode::Exact, _) => self.change_to_sampled()?,
+            (Mode::Sampled, Mode::Sampled, Probes::Attaching(_)) => self.kernel.sites().give_up(),
+            (Mode::Sampled, Mode::Sampled, Probes::On) => self.detach_sites()?,
+            (Mode::Exact, Mode::Sampled, Probes::Off) => self.attach_sites()?,
+            (Mode::Exact, Mode::Sampled, Probes::On) => self.change_when_quiet(now),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what has become of the work at the sites.
+    fn tend_probes(&mut self) {
+        let probes = std::mem::replace(&mut self.modes.probes, Probes::Off);
+        self.modes.probes = match probes {
+            Probes::Attaching(work) if work.is_finished() => match work.join() {
+                Ok(Ok(())) => Probes::On,
+                _ if self.modes.governor.mode() == Mode::Sampled => Probes::Off,
+                _ => {
+                    self.modes.governor.refused((self.modes.now)().monotonic_ns);
+                    self.modes.reason = Reason::Refused;
+                    self.tell_mode();
+                    Probes::Off
+                }
+            },
+            Probes::Detaching(work) if work.is_finished() => Probes::Off,
+            other => other,
+        };
+    }
+
+    /// What a poll costs with probes.
+    fn poll_ns(&self) -> f64 {
+        poll_ns(self.settings.trap_ns, self.costs.run_ns().site)
+    }
+
+    fn count(&self, now: Now) -> Count {
+        let pair_ns = self.poll_ns();
+        let (mut enters, mut hits) = (0, self.kernel.var_changes());
+        for (_, thread) in self.kernel.threads() {
+            let at = &thread.hits;
+            enters += at.run_enters + at.context_enters;
+            hits += at.run_enters + at.context_enters + at.run_exits + at.context_exits;
+        }
+        let sampled =
+            self.modes.before.polls + self.modes.sampled.as_ref().map_or(0, Sampled::polls);
+        let idle_ns = self.modes.idle_traps as f64 * self.settings.trap_ns as f64;
+        Count {
+            at_ns: now.monotonic_ns,
+            polls: enters + sampled,
+            spent_ns: hits as f64 * pair_ns / 2.0 + idle_ns,
+        }
+    }
+
+    /// Wants to be called before the polls of any thread have cost what may be spent.
+    fn want_calls(&self, poll_ns: f64) {
+        let Some(left) = self.modes.governor.polls_left(poll_ns) else { return };
+        for (slot, thread) in self.kernel.threads() {
+            self.kernel
+                .call_at(slot, thread.hits.run_enters + thread.hits.context_enters + left + 1);
+        }
     }
 
     fn set_accounting(&mut self, accounts: bool) {
@@ -262,7 +381,7 @@ impl Profiler {
     }
 
     /// From probes to samples.
-    pub(super) fn change_to_sampled(&mut self, reason: Reason) -> Result<()> {
+    fn change_to_sampled(&mut self) -> Result<()> {
         self.set_accounting(false);
         thread::sleep(PROGRAM);
         let closed = self.close_polls();
@@ -271,24 +390,36 @@ impl Profiler {
         for (slot, thread, reading) in &closed {
             self.resume_poll(*slot, thread, *reading);
         }
+        self.tell_mode();
+        self.detach_sites()
+    }
+
+    fn detach_sites(&mut self) -> Result<()> {
         let sites = self.kernel.sites().clone();
-        let detach = thread::Builder::new().spawn(move || sites.detach());
-        self.modes.work = Some(Work::Detaching(detach.context("cannot start a thread")?));
-        self.tell_mode(reason);
+        let work = thread::Builder::new().spawn(move || sites.detach());
+        self.modes.probes = Probes::Detaching(work.context("cannot start a thread")?);
         Ok(())
     }
 
     /// Begins to put on the probes: the change itself comes later.
     fn attach_sites(&mut self) -> Result<()> {
         let (sites, points) = (self.kernel.sites().clone(), self.modes.points.clone());
-        let attach = move || sites.attach(Programs::Exact, &points);
-        let attach = thread::Builder::new().spawn(attach).context("cannot start a thread")?;
-        self.modes.work = Some(Work::Attaching(attach));
+        let work = thread::Builder::new().spawn(move || sites.attach(Programs::Exact, &points));
+        self.modes.probes = Probes::Attaching(work.context("cannot start a thread")?);
         Ok(())
     }
 
+    /// The probes are on. A poll that has gone on for long is let end first.
+    fn change_when_quiet(&mut self, now: Now) {
+        let oldest_ns =
+            self.modes.sampled.as_ref().map_or(0, |it| it.oldest_poll_ns(now.monotonic_ns));
+        if oldest_ns < SHORT_POLL_NS {
+            self.change_to_exact();
+        }
+    }
+
     /// From samples to probes, which are on.
-    fn change_to_exact(&mut self, reason: Reason) {
+    fn change_to_exact(&mut self) {
         let now = (self.modes.now)();
         self.take_sampled(now);
         self.share_out(now);
@@ -302,7 +433,7 @@ impl Profiler {
         self.modes.mode = Mode::Exact;
         self.modes.before.sampled_ns += now.monotonic_ns.saturating_sub(self.modes.since_ns);
         self.modes.since_ns = now.monotonic_ns;
-        self.tell_mode(reason);
+        self.tell_mode();
     }
 
     /// Charges what is open on each thread, and forgets that it is; the threads as they were, and their clocks.
@@ -333,7 +464,7 @@ impl Profiler {
     /// A poll that probes have followed goes on.
     fn resume_poll(&mut self, slot: u32, before: &Thread, reading: Reading) {
         let Some(state) = self.state_of(before.tid) else { return };
-        let Ok(running) = self.python.running(state, None, &[]) else { return };
+        let Ok(running) = self.python.running(state, None, &Around::default()) else { return };
         if let Some(sampled) = &mut self.modes.sampled
             && !before.polls.is_idle()
         {

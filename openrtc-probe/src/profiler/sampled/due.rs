@@ -21,6 +21,11 @@ impl Dues {
         Dues { period_ns, at_ns: now_ns, seed: now_ns | 1 }
     }
 
+    /// From one to the next, on the average.
+    pub(super) fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
     /// The next one. Those that were missed by then are left out.
     pub(super) fn next(&mut self, now_ns: u64) -> u64 {
         self.seed ^= self.seed << 13;

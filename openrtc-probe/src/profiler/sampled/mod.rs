@@ -57,9 +57,11 @@ struct Followed {
 pub(super) struct News {
     /// Stalls that are over.
     pub(super) ends: Vec<StallEnd>,
-    /// Samples that were not taken, and tags that could not be read.
+    /// Samples that found no room.
     pub(super) lost: u64,
-    /// As above.
+    /// Such as came late by a period or more.
+    pub(super) late: u64,
+    /// Tags that could not be read.
     pub(super) unreadable: u64,
     /// Contexts in which others were entered, and the slots of their threads: the loops' own, if they have no tag.
     pub(super) around: Vec<(u32, RemoteAddr)>,
@@ -225,9 +227,9 @@ impl Sampled {
 
     /// Takes in the samples that wait.
     pub(super) fn take(&mut self, kernel: &mut Kernel, threshold_ns: u64) -> News {
-        let (samples, lost) = self.sampler.take();
-        let mut news = News { lost, ..News::default() };
-        for sample in samples {
+        let (lost, late) = self.sampler.take_missed();
+        let mut news = News { lost, late, ..News::default() };
+        for sample in self.sampler.take() {
             let Some(followed) = self.threads.get_mut(&sample.slot) else { continue };
             let met = followed.meet(&sample, kernel, &mut news);
             if let Some(met) = met.filter(|_| sample.met_it_running()) {

@@ -1,6 +1,7 @@
 //! The thread that takes samples: it looks, and hands on what it saw. All else is for others.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use openrtc_common::{
 use super::{super::Now, due::Dues};
 use crate::{
     bpf::Onlooker,
-    cpython::{Python, Running, VarAt, memory::RemoteAddr},
+    cpython::{Around, Python, Running, VarAt, memory::RemoteAddr},
     host,
 };
 
@@ -73,6 +74,15 @@ pub(super) struct Sample {
     pub(super) doing: Doing,
 }
 
+impl Doing {
+    fn own(&self) -> Option<u64> {
+        match self {
+            Doing::Runs(running) | Doing::Still(running) => running.own,
+            Doing::HasLeft | Doing::Waits => None,
+        }
+    }
+}
+
 impl Sample {
     /// Whether the thread ran.
     pub(super) fn met_it_running(&self) -> bool {
@@ -86,6 +96,7 @@ struct Common {
     subjects: Mutex<(Vec<Subject>, Option<VarAt>)>,
     waiting: Mutex<Vec<Sample>>,
     lost: AtomicU64,
+    late: AtomicU64,
     ends: AtomicBool,
 }
 
@@ -113,7 +124,7 @@ impl Sampler {
             onlooker,
             python,
             dues: Dues::new(rate_hz, now().monotonic_ns),
-            turns: Vec::new(),
+            met: HashMap::new(),
             now,
         };
         let thread = thread::Builder::new().name("sampler".into()).spawn(|| looker.run());
@@ -125,10 +136,15 @@ impl Sampler {
         *held(&self.common.subjects) = (subjects, var);
     }
 
-    /// The samples since the last time, and how many were lost.
-    pub(super) fn take(&self) -> (Vec<Sample>, u64) {
-        let samples = std::mem::take(&mut *held(&self.common.waiting));
-        (samples, self.common.lost.swap(0, Ordering::Relaxed))
+    /// The samples since the last time.
+    pub(super) fn take(&self) -> Vec<Sample> {
+        std::mem::take(&mut *held(&self.common.waiting))
+    }
+
+    /// How many samples were lost, and how many were late by a period or more, since the last time.
+    pub(super) fn take_missed(&self) -> (u64, u64) {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        (take(&self.common.lost), take(&self.common.late))
     }
 
     /// Ends it; its thread gives back what it looked with.
@@ -148,14 +164,23 @@ impl Drop for Sampler {
     }
 }
 
+/// What is remembered of a subject from one sample to the next.
+#[derive(Clone, Copy, Default)]
+struct Met {
+    /// Changes of its clock.
+    turns: u32,
+    /// Its own context: see [`Around::own`].
+    own: Option<u64>,
+}
+
 /// The sampler's own thread.
 struct Looker {
     common: Arc<Common>,
     onlooker: Onlooker,
     python: Python,
     dues: Dues,
-    /// Changes of each subject's clock at the last sample.
-    turns: Vec<(u32, u32)>,
+    /// What is remembered of each subject, by its slot.
+    met: HashMap<u32, Met>,
     now: fn() -> Now,
 }
 
@@ -167,6 +192,8 @@ impl Looker {
             let due_ns = self.dues.next((self.now)().monotonic_ns);
             let rest_ns = due_ns.saturating_sub((self.now)().monotonic_ns);
             thread::sleep(Duration::from_nanos(rest_ns));
+            let is_late = (self.now)().monotonic_ns > due_ns + self.dues.period_ns();
+            self.common.late.fetch_add(u64::from(is_late), Ordering::Relaxed);
             idle = if self.sample(due_ns) { 0 } else { idle + 1 };
             if idle >= IDLE_SAMPLES {
                 let slots: Vec<u32> =
@@ -185,9 +212,13 @@ impl Looker {
         let mut samples = Vec::with_capacity(subjects.len());
         for subject in subjects {
             let Some(look) = self.onlooker.look(subject.slot) else { continue };
-            let doing = self.doing(subject, *var, &look, due_ns);
+            let before = self.met.get(&subject.slot).copied();
+            let own = before.and_then(|before| before.own);
+            let doing = self.doing(subject, *var, own, &look, due_ns);
             let (clock, seen) = look;
-            let has_moved = self.has_moved(subject.slot, clock.turns);
+            let has_moved = before.is_none_or(|before| before.turns != clock.turns);
+            let own = doing.own().or(own);
+            self.met.insert(subject.slot, Met { turns: clock.turns, own });
             any_ran |= has_moved || matches!(doing, Doing::Runs(_) | Doing::HasLeft);
             if !matches!(doing, Doing::Waits) || (has_moved && subject.is_loop) {
                 let at_ns = (self.now)().monotonic_ns;
@@ -210,10 +241,12 @@ impl Looker {
         &self,
         subject: &Subject,
         var: Option<VarAt>,
+        own: Option<u64>,
         (clock, seen): &(Clock, Seen),
         due_ns: u64,
     ) -> Doing {
-        let running = || self.python.running(subject.state, var, &subject.bases).ok();
+        let around = Around { bases: &subject.bases, own };
+        let running = || self.python.running(subject.state, var, &around).ok();
         let is_preempted = clock.state == state::RUNNABLE && clock.since_at_ns == seen.left_at_ns;
         match clock.state {
             state::ON_CPU => running().map_or(Doing::Waits, Doing::Runs),
@@ -223,16 +256,6 @@ impl Looker {
                 running().map_or(Doing::Waits, Doing::Still)
             }
             _ => Doing::Waits,
-        }
-    }
-
-    fn has_moved(&mut self, slot: u32, turns: u32) -> bool {
-        match self.turns.iter_mut().find(|(known, _)| *known == slot) {
-            Some((_, known)) => std::mem::replace(known, turns) != turns,
-            None => {
-                self.turns.push((slot, turns));
-                true
-            }
         }
     }
 }
