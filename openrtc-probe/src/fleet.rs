@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub use self::scout::{Found, Scout};
 use crate::{
     blocker::Blocker,
-    model::{SmolStr, Snapshot, Stall},
+    model::{ModeChange, SmolStr, Snapshot, Stall},
     profiler::{self, Candidate, Now, Profiler, Target},
     worker::{Worker, descendants},
 };
@@ -164,6 +164,15 @@ impl Fleet {
     /// Those of [`Profiler::govern`].
     pub fn govern(&mut self, now: Now) -> Result<()> {
         self.members.iter_mut().try_for_each(|member| member.profiler.govern(now))
+    }
+
+    /// Changes of workers' modes since the last time, with their process ids.
+    pub fn take_mode_changes(&mut self) -> Vec<(u32, ModeChange)> {
+        let of = |member: &mut Member| {
+            let pid = member.pid();
+            member.profiler.take_mode_changes().into_iter().map(move |change| (pid, change))
+        };
+        self.members.iter_mut().flat_map(of).collect()
     }
 
     /// From now on a poll that lasts so long is a stall. The next [`Self::watch`] should come at once.

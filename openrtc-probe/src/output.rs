@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result};
 
 use self::table::Table;
 use crate::{
-    model::{Snapshot, Stall, merge},
+    model::{ModeChange, Snapshot, Stall, merge},
     plan::{Plan, View},
     view::{
         ascii::ascii,
-        header, json, log_line, once,
+        header, json, log_line, mode, once,
         order::Order,
         top::{Chosen, Press, Tasks, columns},
     },
@@ -55,6 +55,8 @@ pub struct Output {
     is_fleet: bool,
     /// Whether text may hold more than ASCII.
     is_utf8: bool,
+    /// Whether changes of the mode are said on standard error.
+    is_verbose: bool,
     /// Last pictures of workers that are gone, for the next picture of all.
     gone: Vec<Snapshot>,
     /// How many more there were.
@@ -80,6 +82,7 @@ impl Output {
             told_elsewhere: false,
             is_fleet: plan.is_fleet(),
             is_utf8: plan.is_utf8,
+            is_verbose: plan.verbosity > 0,
             gone: Vec::new(),
             gone_too: 0,
             notes: Vec::new(),
@@ -96,6 +99,20 @@ impl Output {
             View::Json => print_line(&json::stall(stall)),
             // These show stalls inside their pictures.
             View::Table | View::Once | View::JsonOnce => Ok(()),
+        }
+    }
+
+    /// Polls of a worker are accounted in another way from now on, or the worker has just been attached to.
+    pub fn mode(&mut self, pid: u32, change: &ModeChange) -> Result<()> {
+        let line = mode::log_line(change, self.is_fleet.then_some(pid));
+        match self.view {
+            View::Log => self.text(&line),
+            _ if self.is_verbose => {
+                self.say(&line);
+                Ok(())
+            }
+            // Pictures have it.
+            _ => Ok(()),
         }
     }
 

@@ -173,7 +173,7 @@ impl Run {
             match self.wakes.next().await? {
                 Wake::Events(pid) => {
                     let has_ended = self.fleet.drain(pid, clock::now());
-                    self.fleet.govern(clock::now())?;
+                    self.govern()?;
                     if has_ended {
                         self.watch()?;
                     }
@@ -191,7 +191,7 @@ impl Run {
                     let began = Instant::now();
                     self.let_go_of_replaced()?;
                     self.fleet.survey(clock::now());
-                    self.fleet.govern(clock::now())?;
+                    self.govern()?;
                     self.fleet.members().iter().try_for_each(check_pairing)?;
                     self.wakes.survey_in(began.elapsed() * SURVEY_SHARE);
                 }
@@ -243,10 +243,19 @@ impl Run {
         let now = clock::now();
         let (stalls, next_ns) = self.fleet.watch(now);
         self.report(&stalls)?;
-        self.fleet.govern(clock::now())?;
+        self.govern()?;
         self.wakes.watch_at(next_ns.map(|next_ns| {
             Instant::now() + Duration::from_nanos(next_ns.saturating_sub(now.monotonic_ns))
         }));
+        Ok(())
+    }
+
+    /// Keeps the budget, and tells of changes.
+    fn govern(&mut self) -> Result<()> {
+        self.fleet.govern(clock::now())?;
+        for (pid, change) in self.fleet.take_mode_changes() {
+            self.output.mode(pid, &change)?;
+        }
         Ok(())
     }
 

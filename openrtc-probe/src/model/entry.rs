@@ -115,6 +115,8 @@ pub(super) struct Entry {
     pub(super) lengths: Option<Box<Lengths>>,
     /// How often its names were looked for in vain, or in part.
     pub(super) names_wanted: u32,
+    /// The squared standard error of its CPU time, ns², where some of that was sampled.
+    pub(super) variance: Option<f64>,
 }
 
 /// Seconds by which the histories grow with a picture.
@@ -255,6 +257,7 @@ impl Entry {
             idle_ns: now_ns.saturating_sub(self.last_at_ns),
             stalls_last_minute: 0,
             cpu_history: self.cpu_history,
+            cpu_se_ns: self.variance.map(|variance| variance.sqrt() as u64),
         }
     }
 }

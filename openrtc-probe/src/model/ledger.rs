@@ -5,6 +5,7 @@
 
 mod focus;
 mod minute;
+mod sampling;
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ use super::{
     ended::{Ended, Gone},
     entry::{Census, End, Entry, Home, Moment, TypeNames, id_of},
     look::{Fact, Look, SlotLook, ThreadLook},
-    mode::ModeChange,
+    mode::{Accounting, ModeWish},
     recent::Recent,
     record::Recorder,
     roster::Roster,
@@ -28,6 +29,9 @@ use super::{
     stalls::{Known, StallIds, Stalls},
     usage::Rates,
 };
+
+/// What the daemon misses and makes up for, less exactly: a poll between two samples that are further apart.
+const OWN_MENDED: [&str; 1] = ["samples_late"];
 
 /// What stays the same of a worker.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub struct About {
     pub python: String,
     /// Where its stalls get their numbers.
     pub stall_ids: StallIds,
+    /// How its polls are to be accounted.
+    pub accounting: ModeWish,
 }
 
 /// Cumulative totals besides the sessions.
@@ -61,6 +67,7 @@ struct Before {
     polls: u64,
     poll_cpu_ns: u64,
     expense: Expense,
+    sampled_ns: u64,
 }
 
 /// What came between two readings of what may begin below zero; never less than nothing.
@@ -98,8 +105,9 @@ pub struct Ledger {
     census: Option<Census>,
     loops: Vec<String>,
     tag_found: bool,
-    /// How polls were accounted, from the attach on.
-    modes: Vec<ModeChange>,
+    accounting: Accounting,
+    /// When polls were last sampled.
+    sampled_at_ns: Option<u64>,
     /// Variables of its name, and tasks that hold a tag in another one.
     tag_vars: (usize, usize),
     lost: Vec<(&'static str, u64)>,
@@ -111,6 +119,7 @@ impl Ledger {
         let ids = about.stall_ids.clone();
         Ledger {
             stalls: Stalls::new(about.pid, ids, threshold_ns, unix_offset_ns),
+            accounting: Accounting { wish: about.accounting, ..Accounting::default() },
             about,
             threshold_ns,
             sessions: Roster::default(),
@@ -129,7 +138,7 @@ impl Ledger {
             census: None,
             loops: Vec::new(),
             tag_found: false,
-            modes: Vec::new(),
+            sampled_at_ns: None,
             tag_vars: (0, 0),
             lost: Vec::new(),
         }
@@ -181,7 +190,7 @@ impl Ledger {
                     self.loops.sort();
                 }
             }
-            Fact::Mode(change) => self.modes.push(change),
+            Fact::Mode(change) => self.accounting.change(change),
             Fact::TagFound => self.tag_found = true,
             Fact::TagVars { count, elsewhere } => self.tag_vars = (count, elsewhere),
             Fact::Lost(cause, count) => match self.lost.iter_mut().find(|(c, _)| *c == cause) {
@@ -269,21 +278,29 @@ impl Ledger {
             polls: 0,
             poll_cpu_ns: 0,
             expense: look.expense,
+            sampled_ns: 0,
         });
+        let is_sampled = look.sampling.sampled_ns > before.sampled_ns;
+        self.take_sampling(look, is_sampled);
         let rates = Rates { interval_ns: look.at_ns.saturating_sub(before.at_ns) };
 
         let (live_count, shown) = self.settle_all(look.at_ns, is_first);
         let ended = self.ended_rows(look.at_ns);
-        let sessions = self.rows(look, live_count, rates);
+        let mut sessions = self.rows(look, live_count, rates);
+        if is_sampled {
+            sessions.iter_mut().for_each(|session| session.polls_per_s = None);
+        }
         let untagged = Untagged {
             usage: totals.untagged.since(&origin.untagged),
             cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.totals.untagged.cpu_ns()),
+            cpu_se_ns: self.error_of_untagged(look),
         };
         let mut in_contexts = shown;
         in_contexts.add(&self.gone);
         in_contexts.add(&untagged.usage);
         let mut worker = self.worker(look, &totals, &origin);
         worker.loop_delay = self.loop_delay(look, totals.loop_threads);
+        worker.polls = in_contexts.polls + look.sampling.polls;
         self.add_rates(&mut worker, &totals, &before, &in_contexts, rates);
         let listed_ns: u64 = sessions.iter().map(|session| session.usage.cpu_ns()).sum();
         let of_sessions_ns = in_contexts.cpu_ns().saturating_sub(untagged.usage.cpu_ns());
@@ -295,6 +312,7 @@ impl Ledger {
             polls: worker.polls,
             poll_cpu_ns: in_contexts.loop_cpu_ns,
             expense: look.expense,
+            sampled_ns: look.sampling.sampled_ns,
         });
         Snapshot {
             at_unix_ns: look.at_unix_ns,
@@ -311,6 +329,7 @@ impl Ledger {
             history: self.recorder.as_ref().map(Recorder::history).unwrap_or_default(),
             cost: cost(rates, (&look.expense, totals.hits), (&before.expense, before.totals.hits)),
             focus: self.focus_of(look),
+            accounting: self.accounting.clone(),
             ..Snapshot::default()
         }
     }
@@ -325,7 +344,6 @@ impl Ledger {
         rates: Rates,
     ) {
         worker.cpu_ratio = rates.ratio(totals.process_cpu_ns, before.totals.process_cpu_ns);
-        worker.polls = in_contexts.polls;
         worker.polls_per_s = rates.per_s(worker.polls, before.polls);
         worker.poll_cpu_ratio = rates.ratio(in_contexts.loop_cpu_ns, before.poll_cpu_ns);
         // A thread that became a loop's takes its past with it: a leap, and no rate.
@@ -525,10 +543,11 @@ impl Ledger {
         let (mended, lost): (Vec<_>, Vec<_>) = kernel
             .map(|((loss, name), count)| (loss, (*name, *count)))
             .partition(|(loss, _)| Loss::MENDED.contains(loss));
-        let own = self.lost.iter().copied();
+        let (own_mended, own): (Vec<_>, Vec<_>) =
+            self.lost.iter().copied().partition(|(cause, _)| OWN_MENDED.contains(cause));
         let stalls = [("stall_ends", self.stalls.lost_ends)];
         let all = lost.into_iter().map(|(_, told)| told).chain(own).chain(stalls);
-        let mended = mended.into_iter().map(|(_, told)| told);
+        let mended = mended.into_iter().map(|(_, told)| told).chain(own_mended);
         Health {
             lost: all.filter(|(_, count)| *count > 0).collect(),
             mended: mended.filter(|(_, count)| *count > 0).collect(),

@@ -2,6 +2,7 @@
 
 use super::{
     history::{History, Second},
+    mode::Accounting,
     snapshot::{Cost, Health, LoopDelay, MAX_ENDED, Snapshot, Worker},
 };
 
@@ -16,6 +17,7 @@ pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
         all.is_final &= one.is_final;
         all.untagged.usage.add(&one.untagged.usage);
         all.untagged.cpu_ratio = plus(all.untagged.cpu_ratio, one.untagged.cpu_ratio);
+        all.untagged.cpu_se_ns = together(all.untagged.cpu_se_ns, one.untagged.cpu_se_ns);
         all.sessions.extend(one.sessions.iter().cloned());
         all.stalls.extend(one.stalls.iter().cloned());
         add_worker(&mut all.worker, &one.worker);
@@ -24,6 +26,7 @@ pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
         all.ended.extend(one.ended.iter().cloned());
         add_history(&mut all.history, &one.history);
         add_cost(&mut all.cost, &one.cost, at == 0);
+        add_accounting(&mut all.accounting, &one.accounting, at == 0);
         all.focus = all.focus.or_else(|| one.focus.clone());
     }
     all.ended.sort_by_key(|session| session.idle_ns);
@@ -39,6 +42,12 @@ pub fn merge(workers: Vec<Snapshot>) -> Snapshot {
 /// The sum of what is known; unknown only where nothing is.
 fn plus(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     one.zip(other).map(|(one, other)| one + other).or(one).or(other)
+}
+
+/// The standard error of a sum.
+fn together(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    let both = one.zip(other).map(|(one, other)| (one as f64).hypot(other as f64) as u64);
+    both.or(one).or(other)
 }
 
 fn add_worker(all: &mut Worker, one: &Worker) {
@@ -69,8 +78,8 @@ fn add_worker(all: &mut Worker, one: &Worker) {
 /// The worst of each: a session is in one worker, and waits for that one's loop.
 fn worse(one: LoopDelay, other: LoopDelay) -> LoopDelay {
     LoopDelay {
-        p50_ns: one.p50_ns.max(other.p50_ns),
-        p99_ns: one.p99_ns.max(other.p99_ns),
+        p50_ns: one.p50_ns.zip(other.p50_ns).map(|(one, other)| one.max(other)),
+        p99_ns: one.p99_ns.zip(other.p99_ns).map(|(one, other)| one.max(other)),
         max_ns: one.max_ns.max(other.max_ns),
     }
 }
@@ -96,6 +105,17 @@ fn add_cost(all: &mut Cost, one: &Cost, is_first: bool) {
     all.daemon_rss_bytes = all.daemon_rss_bytes.max(one.daemon_rss_bytes);
     let added = all.worker_cpu_ratio.zip(one.worker_cpu_ratio).map(|(a, b)| a + b);
     all.worker_cpu_ratio = if is_first { one.worker_cpu_ratio } else { added };
+}
+
+/// Each worker has a mode of its own.
+fn add_accounting(all: &mut Accounting, one: &Accounting, is_first: bool) {
+    all.mode = if is_first { one.mode } else { all.mode.filter(|mode| one.mode == Some(*mode)) };
+    all.wish = one.wish;
+    all.changes.extend(&one.changes);
+    all.changes.sort_by_key(|change| change.at_unix_ns);
+    all.change_count += one.change_count;
+    all.sampled_ns = all.sampled_ns.max(one.sampled_ns);
+    all.samples += one.samples;
 }
 
 fn add_health(all: &mut Health, one: &Health) {
@@ -138,7 +158,7 @@ mod tests {
                 accounted_ratio: accounted,
                 ..Worker::default()
             },
-            untagged: Untagged { usage, cpu_ratio: None },
+            untagged: Untagged { usage, ..Untagged::default() },
             sessions: vec![Session { session_id: "AJ_1".into(), pid, ..Session::default() }],
             stalls: vec![Stall { stall_id: u64::from(pid), pid, ..Stall::default() }],
             health: Health { lost: vec![("ring_full", 2)], mended: vec![("switch_unheard", 1)] },
@@ -174,14 +194,14 @@ mod tests {
         };
         let mut old = one(3, 1, None);
         old.history.seconds = vec![second(Some(0.5), 9, 1), second(None, 5, 1)];
-        old.worker.loop_delay = Some(LoopDelay { p50_ns: 1, p99_ns: 9, max_ns: 10 });
+        old.worker.loop_delay = Some(LoopDelay { p50_ns: Some(1), p99_ns: Some(9), max_ns: 10 });
         (old.worker.uptime_ns, old.worker.sessions_seen) = (Some(50), 4);
         old.cost = Cost { daemon_cpu_ratio: Some(0.02), worker_cpu_ratio: Some(0.5), ..old.cost };
         old.threshold_ns = 7;
         old.ended = vec![Session { idle_ns: 9, ..Session::default() }];
         let mut new = one(7, 1, None);
         new.history.seconds = vec![second(Some(0.25), 7, 0)];
-        new.worker.loop_delay = Some(LoopDelay { p50_ns: 2, p99_ns: 3, max_ns: 4 });
+        new.worker.loop_delay = Some(LoopDelay { p50_ns: Some(2), p99_ns: Some(3), max_ns: 4 });
         (new.worker.uptime_ns, new.worker.sessions_seen) = (Some(5), 3);
         new.cost = Cost { daemon_cpu_ratio: Some(0.03), worker_cpu_ratio: Some(0.5), ..new.cost };
         new.ended = vec![Session { idle_ns: 2, ..Session::default() }];
@@ -192,7 +212,7 @@ mod tests {
             assert_eq!(seconds, [(Some(0.5), 1), (Some(0.25), 1)]);
             assert_eq!(all.history.seconds[1].longest_poll_ns, 7);
             assert_eq!(all.history.seconds[1].rss_bytes, None, "they share pages");
-            let worst = LoopDelay { p50_ns: 2, p99_ns: 9, max_ns: 10 };
+            let worst = LoopDelay { p50_ns: Some(2), p99_ns: Some(9), max_ns: 10 };
             assert_eq!(all.worker.loop_delay, Some(worst));
             assert_eq!((all.worker.uptime_ns, all.worker.sessions_seen), (Some(50), 7));
             assert_eq!(all.cost.daemon_cpu_ratio, Some(0.03), "we are one");

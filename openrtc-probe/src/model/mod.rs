@@ -34,7 +34,7 @@ pub use history::{CpuHistory, History, SECONDS, Second};
 pub use ledger::{About, Ledger};
 pub use look::{Fact, Look, Names, SlotLook, ThreadLook};
 pub use merge::merge;
-pub use mode::{Choice, Mode, ModeChange, ModeWish, ProbeLoad, Reason, Sampling};
+pub use mode::{Accounting, Choice, Mode, ModeChange, ModeWish, ProbeLoad, Reason, Sampling};
 pub use record::Sample;
 pub use smol_str::SmolStr;
 pub use snapshot::{

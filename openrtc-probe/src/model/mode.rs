@@ -98,3 +98,40 @@ pub struct Sampling {
     /// The squared standard error of each slot's on-CPU time, ns².
     pub variances: Vec<(u32, f64)>,
 }
+
+/// Changes of the mode that are kept.
+const MAX_CHANGES: usize = 16;
+
+/// How polls are accounted, as a picture shows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Accounting {
+    /// How, now; `None` where workers differ.
+    pub mode: Option<Mode>,
+    /// What was asked for.
+    pub wish: ModeWish,
+    /// The last changes, the latest last; the first of all is the attach.
+    pub changes: Vec<ModeChange>,
+    /// How many changes there were, without the attach.
+    pub change_count: u64,
+    /// How long polls were sampled, since attach.
+    pub sampled_ns: u64,
+    /// Samples that met a thread of the worker running.
+    pub samples: u64,
+}
+
+impl Accounting {
+    /// Whether anything since attach is of samples.
+    pub fn was_sampled(&self) -> bool {
+        self.sampled_ns > 0
+    }
+
+    /// Takes in a change.
+    pub(super) fn change(&mut self, change: ModeChange) {
+        self.change_count += u64::from(self.mode.is_some_and(|mode| mode != change.mode));
+        self.mode = Some(change.mode);
+        if self.changes.len() == MAX_CHANGES {
+            self.changes.remove(0);
+        }
+        self.changes.push(change);
+    }
+}

@@ -134,15 +134,20 @@ impl Recorder {
         open_ns: &[u64],
         loops: usize,
     ) -> Option<LoopDelay> {
-        let ended = self.seconds.iter().map(|second| second.longest_poll_ns);
-        let all = ended.chain(open_ns.iter().copied()).chain([self.longest_ns]);
         self.delays.of(&Polls {
             at_ns: look.at_ns,
             ended: &look.loop_polls,
             open_ns,
-            longest_ns: all.max().unwrap_or(0),
+            longest_ns: self.longest_ns(open_ns),
             loops,
         })
+    }
+
+    /// The longest poll of the last minute, those included that have run for `open_ns` so far.
+    pub(super) fn longest_ns(&self, open_ns: &[u64]) -> u64 {
+        let ended = self.seconds.iter().map(|second| second.longest_poll_ns);
+        let all = ended.chain(open_ns.iter().copied()).chain([self.longest_ns]);
+        all.max().unwrap_or(0)
     }
 
     /// By how much the resident set grows in a minute.

@@ -10,6 +10,7 @@ use super::{
     anatomy::Anatomy,
     histogram::Histogram,
     history::{CpuHistory, History},
+    mode::Accounting,
 };
 
 /// The worker and its sessions at one moment.
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub cost: Cost,
     /// The session that is looked at more closely, if one is, and if it is still there.
     pub focus: Option<Focus>,
+    /// How polls are accounted.
+    pub accounting: Accounting,
 }
 
 impl Snapshot {
@@ -95,10 +98,10 @@ pub struct Focus {
 /// last minute waits at least, because a poll runs then that has so long to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoopDelay {
-    /// Half of all moments.
-    pub p50_ns: u64,
-    /// All but one in a hundred.
-    pub p99_ns: u64,
+    /// Half of all moments; not known where polls were sampled.
+    pub p50_ns: Option<u64>,
+    /// All but one in a hundred; as above.
+    pub p99_ns: Option<u64>,
     /// The worst moment: the longest poll.
     pub max_ns: u64,
 }
@@ -122,7 +125,8 @@ pub struct Worker {
     pub rss_bytes: Option<u64>,
     /// Threads alive.
     pub threads: u32,
-    /// Polls that ended on loop threads since attach.
+    /// Polls that ended on loop threads since attach. Of the time that was sampled with nested runs, and with
+    /// uvloop's own contexts.
     pub polls: u64,
     /// The same per second over the interval.
     pub polls_per_s: Option<f64>,
@@ -195,6 +199,8 @@ pub struct Untagged {
     pub usage: Usage,
     /// CPU time over the interval, of one core.
     pub cpu_ratio: Option<f64>,
+    /// As [`Session::cpu_se_ns`].
+    pub cpu_se_ns: Option<u64>,
 }
 
 /// One session.
@@ -238,6 +244,10 @@ pub struct Session {
     pub stalls_last_minute: u64,
     /// CPU in the last minute, second by second.
     pub cpu_history: CpuHistory,
+    /// The standard error of its CPU time; `None` where all of that was measured. Where some was sampled, its polls
+    /// are those that were counted one by one, its longest poll is known to a sample, and it may have run since it
+    /// was last seen to.
+    pub cpu_se_ns: Option<u64>,
 }
 
 /// What a tag is, and so what is known of it.

@@ -284,7 +284,8 @@ fn is_steady(it: &Snapshot) -> bool {
 }
 
 fn wedged(it: &Snapshot) -> Option<Finding<'_>> {
-    let waits = |session: &&Session| session.idle_ns >= WEDGED_NS;
+    // Of one that was sampled it is not known that it has not run.
+    let waits = |session: &&Session| session.idle_ns >= WEDGED_NS && session.cpu_se_ns.is_none();
     let session = live(it).filter(waits).max_by_key(|session| session.idle_ns)?;
     let (count, of) = (live(it).filter(waits).count(), live(it).count());
     Some(Finding::Wedged(Wedged { session, count, of }))

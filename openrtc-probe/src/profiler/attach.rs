@@ -177,6 +177,7 @@ fn ledger(target: &Target, interpreter: &Interpreter, start: Now) -> Ledger {
         pid: target.pid as u32,
         python: interpreter.version.to_string(),
         stall_ids: target.stall_ids.clone(),
+        accounting: target.accounting,
     };
     let unix_offset_ns = start.unix_ns - i128::from(start.monotonic_ns);
     Ledger::new(about, target.stall_threshold_ns, unix_offset_ns)

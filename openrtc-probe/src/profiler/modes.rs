@@ -57,6 +57,8 @@ pub(super) struct Modes {
     governor: Governor,
     /// Why it is what it is, or is to be.
     reason: Reason,
+    /// Changes that nobody has asked for yet.
+    untold: Vec<ModeChange>,
     sampled: Option<Sampled>,
     /// A sampler that has been told to end.
     ending: Option<JoinHandle<Onlooker>>,
@@ -94,6 +96,7 @@ impl Modes {
             mode,
             governor,
             reason,
+            untold: Vec::new(),
             sampled: None,
             ending: None,
             probes: if mode == Mode::Exact { Probes::On } else { Probes::Off },
@@ -293,7 +296,14 @@ impl Profiler {
     fn tell_mode(&mut self) {
         let Modes { mode, reason, .. } = self.modes;
         let at_unix_ns = (self.modes.now)().unix_ns;
-        self.ledger.take(Fact::Mode(ModeChange { at_unix_ns, mode, reason }));
+        let change = ModeChange { at_unix_ns, mode, reason };
+        self.modes.untold.push(change);
+        self.ledger.take(Fact::Mode(change));
+    }
+
+    /// Changes of the mode since the last time, the attach included.
+    pub fn take_mode_changes(&mut self) -> Vec<ModeChange> {
+        std::mem::take(&mut self.modes.untold)
     }
 
     /// Keeps the budget: to be called after each [`Self::drain`], [`Self::watch`] and [`Self::survey`].

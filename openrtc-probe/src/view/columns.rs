@@ -134,6 +134,15 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Whether some of its time was sampled.
+    fn is_sampled(&self) -> bool {
+        match self {
+            Row::Session(_, session) => session.cpu_se_ns.is_some(),
+            Row::Untagged(untagged) => untagged.cpu_se_ns.is_some(),
+            Row::Outside(_) | Row::Stall(..) => false,
+        }
+    }
+
     /// The process that it is of, where it is of one.
     pub fn pid(&self) -> Option<u32> {
         match self {
@@ -274,7 +283,10 @@ pub static SESSIONS: &[Column] = &[
                 Row::Outside(outside) => outside.cpu_ratio,
                 Row::Stall(..) => None,
             };
-            ratio.map_or(Cell::Nothing, |r| Cell::Gauge(Number::new(percent(r), 1), r))
+            let is_about = row.is_sampled();
+            ratio.map_or(Cell::Nothing, |r| {
+                Cell::Gauge(Number::new(percent(r), 1).about(is_about), r)
+            })
         },
     },
     Column {
@@ -307,7 +319,10 @@ pub static SESSIONS: &[Column] = &[
         sort: None,
         value: |row| match row {
             Row::Outside(outside) => Cell::Number(Number::new(seconds(outside.cpu_ns), 2)),
-            _ => Cell::usage(row, |usage| Number::new(seconds(usage.cpu_ns()), 2)),
+            _ => row.usage().map_or(Cell::Nothing, |usage| {
+                let cpu = Number::new(seconds(usage.cpu_ns()), 2);
+                Cell::Number(cpu.about(row.is_sampled()))
+            }),
         },
     },
     Column {
@@ -347,7 +362,12 @@ pub static SESSIONS: &[Column] = &[
         align: Align::Right,
         rank: 16,
         sort: Some(Sort::Polls),
-        value: |row| Cell::usage(row, |usage| Number::count(usage.polls)),
+        value: |row| match row.usage() {
+            // Where polls were sampled, those that were not are what is known.
+            Some(usage) if row.is_sampled() && usage.polls == 0 => Cell::Nothing,
+            Some(usage) => Cell::Number(Number::count(usage.polls).at_least(row.is_sampled())),
+            None => Cell::Nothing,
+        },
     },
     Column {
         key: "polls_per_s",
@@ -376,7 +396,11 @@ pub static SESSIONS: &[Column] = &[
         align: Align::Right,
         rank: 12,
         sort: Some(Sort::LongestPoll),
-        value: |row| Cell::usage(row, |usage| Number::new(millis(usage.longest_poll_ns), 1)),
+        value: |row| {
+            let is_about = row.is_sampled();
+            let longest = row.usage().map(|usage| Number::new(millis(usage.longest_poll_ns), 1));
+            longest.map_or(Cell::Nothing, |longest| Cell::Number(longest.about(is_about)))
+        },
     },
     Column {
         key: "stalls",
@@ -405,7 +429,9 @@ pub static SESSIONS: &[Column] = &[
         value: |row| match row.session() {
             Some(session) if session.status != Status::Ended => {
                 let idle = Number::new(seconds(session.idle_ns), 0);
-                Cell::Number(idle.at_least(session.usage.polls == 0))
+                let is_sampled = session.cpu_se_ns.is_some();
+                let idle = idle.about(is_sampled);
+                Cell::Number(idle.at_least(session.usage.polls == 0 && !is_sampled))
             }
             _ => Cell::Nothing,
         },

@@ -6,6 +6,7 @@ use crate::model::{Snapshot, Worker};
 use crate::view::harmless::{cut, harmless, width};
 use crate::view::header::facts::Fact;
 use crate::view::last_minute;
+use crate::view::mode;
 use crate::view::order::Order;
 use crate::view::units::{Number, percent, seconds, with_unit};
 use crate::view::verdict::words;
@@ -151,7 +152,9 @@ fn each(workers: &[Snapshot], columns: usize, left: usize) -> Vec<String> {
 
 /// What else is to be said.
 pub fn notes(snapshot: &Snapshot, columns: usize) -> Vec<String> {
-    snapshot.notes.iter().flat_map(|note| wrap_words(&harmless(note), columns)).collect()
+    let mode = mode::notice(snapshot);
+    let notes = snapshot.notes.iter().chain(&mode);
+    notes.flat_map(|note| wrap_words(&harmless(note), columns)).collect()
 }
 
 /// The check line: how much of the process's CPU time is in the table.

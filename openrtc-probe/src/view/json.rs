@@ -16,8 +16,11 @@ use serde_json::ser::{CompactFormatter, Formatter};
 
 pub use stall::stall;
 
-use crate::model::{Cost, IdType, LoopDelay, Session, Snapshot, Untagged, Usage, Worker};
+use crate::model::{
+    Accounting, Cost, IdType, LoopDelay, Mode, Session, Snapshot, Untagged, Usage, Worker,
+};
 use crate::view::harmless::is_harmful;
+use crate::view::mode;
 use crate::view::order::Order;
 use crate::view::units::{megabytes, millis, percent, rfc3339, seconds, thousandths};
 use crate::view::verdict::{Words, words};
@@ -41,6 +44,7 @@ pub fn snapshot(snapshot: &Snapshot, order: &Order) -> String {
             health: Health { lost: &snapshot.health.lost, mended: &snapshot.health.mended },
             cost: CostObject::of(&snapshot.cost),
             verdict: VerdictObject::of(words(snapshot)),
+            accounting: AccountingObject::of(&snapshot.accounting),
             r#final: snapshot.is_final.then_some(true),
         },
         1024 + sessions.len() * SESSION_BYTES,
@@ -60,6 +64,7 @@ struct SnapshotLine<'a> {
     health: Health<'a>,
     cost: CostObject,
     verdict: VerdictObject,
+    accounting: AccountingObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     r#final: Option<bool>,
 }
@@ -74,6 +79,55 @@ struct VerdictObject {
 impl VerdictObject {
     fn of(words: Words) -> Self {
         Self { kind: words.kind, text: words.headline, evidence: words.evidence }
+    }
+}
+
+/// How polls are accounted.
+#[derive(Serialize)]
+struct AccountingObject {
+    mode: Option<&'static str>,
+    wish: &'static str,
+    budget_pct: Option<f64>,
+    sample_hz: u32,
+    sampled_s: f64,
+    samples: u64,
+    change_count: u64,
+    changes: Vec<ChangeObject>,
+}
+
+/// A change of the mode.
+#[derive(Serialize)]
+struct ChangeObject {
+    at: Option<String>,
+    mode: &'static str,
+    reason: &'static str,
+    polls_per_s: Option<f64>,
+    overhead_pct: Option<f64>,
+}
+
+impl AccountingObject {
+    fn of(accounting: &Accounting) -> Self {
+        let Accounting { mode, wish, sampled_ns, samples, change_count, .. } = accounting;
+        let changes = accounting.changes.iter().map(|change| {
+            let load = mode::load(change);
+            ChangeObject {
+                at: rfc3339(change.at_unix_ns),
+                mode: change.mode.as_str(),
+                reason: mode::word(change),
+                polls_per_s: load.map(|load| thousandths(load.polls_per_s)),
+                overhead_pct: rounded_percent(load.map(|load| load.overhead_ratio)),
+            }
+        });
+        Self {
+            mode: mode.map(Mode::as_str),
+            wish: mode::wish(wish.choice),
+            budget_pct: rounded_percent(mode::budget_ratio(accounting)),
+            sample_hz: wish.sample_rate_hz,
+            sampled_s: seconds(*sampled_ns),
+            samples: *samples,
+            change_count: *change_count,
+            changes: changes.collect(),
+        }
     }
 }
 
@@ -109,14 +163,15 @@ struct WorkerObject<'a> {
 /// How long the loops did not answer.
 #[derive(Serialize)]
 struct DelayObject {
-    p50: f64,
-    p99: f64,
+    p50: Option<f64>,
+    p99: Option<f64>,
     max: f64,
 }
 
 impl DelayObject {
     fn of(delay: LoopDelay) -> Self {
-        Self { p50: millis(delay.p50_ns), p99: millis(delay.p99_ns), max: millis(delay.max_ns) }
+        let LoopDelay { p50_ns, p99_ns, max_ns } = delay;
+        Self { p50: p50_ns.map(millis), p99: p99_ns.map(millis), max: millis(max_ns) }
     }
 }
 
@@ -222,6 +277,8 @@ struct SessionObject<'a> {
     polls_per_s: Option<f64>,
     idle_s: f64,
     stalls_last_minute: u64,
+    cpu_error_seconds: Option<f64>,
+    polls_is_lower_bound: bool,
 }
 
 impl<'a> SessionObject<'a> {
@@ -242,6 +299,8 @@ impl<'a> SessionObject<'a> {
             polls_per_s: session.polls_per_s.map(thousandths),
             idle_s: seconds(session.idle_ns),
             stalls_last_minute: session.stalls_last_minute,
+            cpu_error_seconds: session.cpu_se_ns.map(seconds),
+            polls_is_lower_bound: session.cpu_se_ns.is_some(),
         }
     }
 }

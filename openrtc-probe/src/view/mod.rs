@@ -19,6 +19,7 @@ pub mod header;
 pub mod json;
 mod last_minute;
 pub mod log_line;
+pub mod mode;
 pub mod once;
 pub mod order;
 #[cfg(test)]

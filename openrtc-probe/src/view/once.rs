@@ -98,6 +98,7 @@ mod tests {
         keep_at("once_lost_pipe", &samples::lost(), None);
         keep_at("once_fleet_80", &samples::fleet(), Some(80));
         keep_at("once_fleet_pipe", &samples::fleet(), None);
+        keep_at("once_sampled_120", &samples::sampled(), Some(120));
     }
 
     #[test]

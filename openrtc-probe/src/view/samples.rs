@@ -3,11 +3,11 @@
 mod states;
 
 use crate::model::{
-    Anatomy, Capture, Causes, Class, Cost, CpuHistory, Frame, Health, History, IdType, Late,
-    LoopDelay, Repeats, Second, Session, Snapshot, Stack, Stall, Status, Untagged, Usage, Worker,
-    merge,
+    Accounting, Anatomy, Capture, Causes, Choice, Class, Cost, CpuHistory, Frame, Health, History,
+    IdType, Late, LoopDelay, Mode, ModeWish, Repeats, Second, Session, Snapshot, Stack, Stall,
+    Status, Untagged, Usage, Worker, merge,
 };
-pub use states::{ended, five_hundred, hot, memory, overloaded, starved, twelve, wedged};
+pub use states::{ended, five_hundred, hot, memory, overloaded, sampled, starved, twelve, wedged};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000_000_000;
@@ -37,7 +37,7 @@ pub fn empty() -> Snapshot {
             uptime_ns: Some(18_727 * S),
             poll_cpu_ratio: Some(0.0),
             loop_run_queue_ratio: Some(0.001),
-            loop_delay: Some(LoopDelay { p50_ns: 0, p99_ns: MS / 10, max_ns: 3 * MS }),
+            loop_delay: Some(LoopDelay { p50_ns: Some(0), p99_ns: Some(MS / 10), max_ns: 3 * MS }),
             rss_growth_bytes: Some(-12_345),
             ..Worker::default()
         },
@@ -49,6 +49,11 @@ pub fn empty() -> Snapshot {
             rss_bytes: Some(432_345_678),
             ..Second::default()
         }),
+        accounting: Accounting {
+            mode: Some(Mode::Exact),
+            wish: ModeWish { choice: Choice::Exact, ..ModeWish::default() },
+            ..Accounting::default()
+        },
         cost: Cost {
             daemon_cpu_ratio: Some(0.006),
             daemon_rss_bytes: Some(21 << 20),
@@ -117,7 +122,8 @@ pub fn three() -> Snapshot {
     it.worker.sessions_seen = 14;
     it.worker.poll_cpu_ratio = Some(0.909);
     it.worker.loop_run_queue_ratio = Some(0.012);
-    it.worker.loop_delay = Some(LoopDelay { p50_ns: 0, p99_ns: 71 * MS, max_ns: 126 * MS });
+    it.worker.loop_delay =
+        Some(LoopDelay { p50_ns: Some(0), p99_ns: Some(71 * MS), max_ns: 126 * MS });
     it.cost.worker_cpu_ratio = Some(0.012);
     it.history = history(41, |second| {
         let stalls = u32::from(matches!(second, 14 | 29 | 40));

@@ -264,7 +264,8 @@ fn vitals(it: &Snapshot) -> Vec<String> {
 }
 
 fn delay_words(it: &Snapshot) -> String {
-    let p99 = it.worker.loop_delay.map(|delay| Number::new(millis(delay.p99_ns), 1));
+    let p99 = it.worker.loop_delay.and_then(|delay| delay.p99_ns);
+    let p99 = p99.map(|ns| Number::new(millis(ns), 1));
     format!("loop delay p99 {}", with_unit(p99, "ms"))
 }
 

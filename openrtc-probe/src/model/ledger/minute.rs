@@ -66,7 +66,13 @@ impl Ledger {
     /// How long the loops did not answer.
     pub(super) fn loop_delay(&self, look: &Look, loops: usize) -> Option<LoopDelay> {
         let open_ns = open_polls_ns(&look.threads, look.at_ns);
-        self.recorder.as_ref()?.loop_delay(look, &open_ns, loops)
+        let recorder = self.recorder.as_ref()?;
+        if self.was_sampled_lately(look.at_ns) && look.sampling.polls > 0 {
+            // Polls that were sampled are in no histogram: the longest is known.
+            let max_ns = recorder.longest_ns(&open_ns);
+            return Some(LoopDelay { p50_ns: None, p99_ns: None, max_ns });
+        }
+        recorder.loop_delay(look, &open_ns, loops)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is known of a worker in short, as data: each fact with its rank. Where room is short the highest rank
 //! leaves first.
 
-use crate::model::{Snapshot, Status, loop_load};
+use crate::model::{Accounting, Mode, Snapshot, Status, loop_load};
 use crate::view::harmless::harmless;
 use crate::view::header::wrap;
+use crate::view::mode::budget;
 use crate::view::units::{Number, UNKNOWN, clock, megabytes, millis, percent, with_unit};
 
 /// A few words, in full and in shorter forms.
@@ -50,22 +51,38 @@ pub(super) fn identity(snapshot: &Snapshot) -> Vec<Fact> {
     let worker = &snapshot.worker;
     let known =
         |text: &str| if text.is_empty() { UNKNOWN.into() } else { harmless(text).into_owned() };
-    vec![
+    let mut facts = vec![
         fact(0, format!("pid {}", worker.pid)),
         fact(3, format!("python {}", known(&worker.python))),
         fact(2, format!("loop {}", known(&worker.event_loop))),
         fact(5, format!("threads {}", worker.threads)),
         fact(1, format!("attached {}", clock(snapshot.elapsed_ns))),
         fact(4, format!("up {}", worker.uptime_ns.map_or(UNKNOWN.into(), clock))),
-    ]
+    ];
+    facts.extend(mode(&snapshot.accounting));
+    facts
+}
+
+/// How polls are accounted, and within which budget. That they are probed goes without saying where room is short.
+fn mode(accounting: &Accounting) -> Option<Fact> {
+    let rate = accounting.wish.sample_rate_hz;
+    let (rank, short, full) = match accounting.mode? {
+        Mode::Exact => (6, "mode exact", "mode exact".to_owned()),
+        Mode::Sampled => (2, "mode sampled", format!("mode sampled {rate} Hz")),
+    };
+    let budget = budget(accounting).map(|budget| format!(" (budget {budget})"));
+    let longest = format!("{full}{}", budget.unwrap_or_default());
+    Some(Fact { forms: vec![(7, longest), (rank, short.to_owned())] })
 }
 
 /// Who several are.
 pub(super) fn together(all: &Snapshot, workers: usize) -> Vec<Fact> {
-    vec![
+    let mut facts = vec![
         fact(0, format!("workers {workers}")),
         fact(1, format!("attached {}", clock(all.elapsed_ns))),
-    ]
+    ];
+    facts.extend(mode(&all.accounting));
+    facts
 }
 
 /// What a worker does, or several together.
@@ -107,6 +124,7 @@ pub(super) fn in_one_line(one: &Snapshot) -> Vec<Fact> {
     if !one.worker.tag_found {
         facts.push(fact(0, "no session variable yet".into()));
     }
+    facts.extend(mode(&one.accounting));
     facts.extend(activity(one));
     facts
 }
@@ -177,7 +195,11 @@ fn load(snapshot: &Snapshot) -> Fact {
 fn delay(snapshot: &Snapshot) -> Fact {
     let Some(delay) = snapshot.worker.loop_delay else { return fact(3, "delay –".into()) };
     let ms = |ns| Number::new(millis(ns), usize::from(ns < 10_000_000)).full();
-    let (p50, p99, max) = (ms(delay.p50_ns), ms(delay.p99_ns), ms(delay.max_ns));
+    let max = ms(delay.max_ns);
+    let Some((p50, p99)) = delay.p50_ns.zip(delay.p99_ns) else {
+        return fact(3, format!("delay max ~{max} ms"));
+    };
+    let (p50, p99) = (ms(p50), ms(p99));
     let full = format!("delay p50 {p50} p99 {p99} max {max} ms");
     Fact { forms: vec![(10, full), (3, format!("delay p99 {p99} ms"))] }
 }

@@ -60,6 +60,8 @@ const SESSION_TAIL: &[&str] = &[
     "polls_per_s:number?",
     "idle_s:number",
     "stalls_last_minute:number",
+    "cpu_error_seconds:number?",
+    "polls_is_lower_bound:bool",
 ];
 const STALL: &[&str] = &[
     "type:string",
@@ -111,11 +113,15 @@ fn full() -> Snapshot {
             accounted_ratio: Some(0.998),
             uptime_ns: Some(3_600_000_000_000),
             sessions_seen: 7,
-            loop_delay: Some(LoopDelay { p50_ns: 0, p99_ns: 1_500_000, max_ns: 71_000_000 }),
+            loop_delay: Some(LoopDelay {
+                p50_ns: Some(0),
+                p99_ns: Some(1_500_000),
+                max_ns: 71_000_000,
+            }),
             rss_growth_bytes: Some(-(3 << 19)),
             ..Worker::default()
         },
-        untagged: Untagged { usage, cpu_ratio: Some(0.0) },
+        untagged: Untagged { usage, cpu_ratio: Some(0.0), cpu_se_ns: None },
         sessions: vec![Session {
             session_id: "AJ_1".into(),
             agent_name: Some("booking".into()),
@@ -203,6 +209,7 @@ fn the_schema_is_kept() {
             "health:object",
             "cost:object",
             "verdict:object",
+            "accounting:object",
         ];
         assert_schema(&text, "{", &value, &top);
         let verdict = ["kind:string", "text:string", "evidence:string"];
@@ -213,7 +220,32 @@ fn the_schema_is_kept() {
         assert_schema(&text, "\"sessions\":[{", &value["sessions"][0], &session);
         assert_schema(&text, "\"health\":{", &value["health"], &["lost:object", "mended:object"]);
     }
-    let delay = ["p50:number", "p99:number", "max:number"];
+    let accounting = [
+        "mode:string?",
+        "wish:string",
+        "budget_pct:number?",
+        "sample_hz:number",
+        "sampled_s:number",
+        "samples:number",
+        "change_count:number",
+        "changes:array",
+    ];
+    let change = [
+        "at:string",
+        "mode:string",
+        "reason:string",
+        "polls_per_s:number?",
+        "overhead_pct:number?",
+    ];
+    let text = snapshot(&samples::sampled(), &Order::default());
+    let value = parse(&text);
+    assert_schema(&text, "\"accounting\":{", &value["accounting"], &accounting);
+    assert_schema(&text, "\"changes\":[{", &value["accounting"]["changes"][0], &change);
+    let last = &value["accounting"]["changes"][1];
+    assert_eq!((&last["mode"], &last["reason"]), (&json!("sampled"), &json!("over_budget")));
+    let unknown = json!({"p50": null, "p99": null, "max": 4.0});
+    assert_eq!(value["worker"]["loop_delay_ms"], unknown, "what is not known is no zero");
+    let delay = ["p50:number?", "p99:number?", "max:number"];
     let text = snapshot(&full(), &Order::default());
     let value = parse(&text);
     assert_schema(&text, "\"loop_delay_ms\":{", &value["worker"]["loop_delay_ms"], &delay);

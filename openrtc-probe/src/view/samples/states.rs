@@ -1,6 +1,7 @@
 //! The states that the verdict tells apart, and lists of many lengths.
 
 use super::{AT, MS, S, anatomy, cpu_history, empty, history, session, usage};
+use crate::model::{Accounting, Mode, ModeChange, ModeWish, ProbeLoad, Reason};
 use crate::model::{
     Causes, Class, LoopDelay, Process, Repeats, Second, Session, Snapshot, Stall, Status,
 };
@@ -32,7 +33,8 @@ fn talking(count: usize) -> Snapshot {
     it.worker.polls = 1_000_000;
     it.worker.polls_per_s = Some(100.0 * count as f64);
     it.worker.sessions_seen = 31 + count as u64;
-    it.worker.loop_delay = Some(LoopDelay { p50_ns: 0, p99_ns: 2_100_000, max_ns: 4 * MS });
+    it.worker.loop_delay =
+        Some(LoopDelay { p50_ns: Some(0), p99_ns: Some(2_100_000), max_ns: 4 * MS });
     it.history = history(60, |second| Second {
         cpu_ratio: Some(0.006 * count as f64 + 0.01 * (second % 4) as f64),
         longest_poll_ns: (2 + second % 3) * MS,
@@ -57,7 +59,8 @@ fn too_many(count: usize) -> Snapshot {
     }
     it.worker.poll_cpu_ratio = Some(0.87);
     it.worker.cpu_ratio = Some(0.9);
-    it.worker.loop_delay = Some(LoopDelay { p50_ns: MS, p99_ns: 21 * MS, max_ns: 38 * MS });
+    it.worker.loop_delay =
+        Some(LoopDelay { p50_ns: Some(MS), p99_ns: Some(21 * MS), max_ns: 38 * MS });
     for (second, of) in (0_u32..).zip(&mut it.history.seconds) {
         of.cpu_ratio = Some(0.3 + 0.01 * f64::from(second));
         of.longest_poll_ns = (5 + u64::from(second) / 2) * MS;
@@ -102,7 +105,8 @@ pub fn wedged() -> Snapshot {
 pub fn starved() -> Snapshot {
     let mut it = twelve();
     it.worker.loop_run_queue_ratio = Some(0.34);
-    it.worker.loop_delay = Some(LoopDelay { p50_ns: 0, p99_ns: 41 * MS, max_ns: 63 * MS });
+    it.worker.loop_delay =
+        Some(LoopDelay { p50_ns: Some(0), p99_ns: Some(41 * MS), max_ns: 63 * MS });
     for second in it.history.seconds.iter_mut().skip(20).step_by(5) {
         second.longest_poll_ns = 63 * MS;
         second.stalls = 1;
@@ -159,5 +163,39 @@ pub fn ended() -> Snapshot {
         })
         .into();
     it.worker.ended_cpu_ns = 1_800 * MS;
+    it
+}
+
+/// Polls are sampled, since a moment ago, because they would cost too much with probes.
+pub fn sampled() -> Snapshot {
+    let mut it = twelve();
+    let dear = ProbeLoad { polls_per_s: 48_300.0, overhead_ratio: 0.118 };
+    let fits = ProbeLoad { polls_per_s: 900.0, overhead_ratio: 0.0024 };
+    let change = |ago: u64, mode, reason| ModeChange {
+        at_unix_ns: it.at_unix_ns - i128::from(ago * S),
+        mode,
+        reason,
+    };
+    it.accounting = Accounting {
+        mode: Some(Mode::Sampled),
+        wish: ModeWish::default(),
+        changes: vec![
+            change(600, Mode::Exact, Reason::Fits(fits)),
+            change(12, Mode::Sampled, Reason::TooDear(dear)),
+        ],
+        change_count: 1,
+        sampled_ns: 12 * S,
+        samples: 4_321,
+    };
+    it.worker.loop_delay = Some(LoopDelay { p50_ns: None, p99_ns: None, max_ns: 4 * MS });
+    it.untagged.cpu_se_ns = Some(0);
+    for (at, session) in it.sessions.iter_mut().enumerate() {
+        session.cpu_se_ns = Some(10 * MS);
+        session.polls_per_s = None;
+        // One that came when nobody counted its polls.
+        if at == 3 {
+            session.usage.polls = 0;
+        }
+    }
     it
 }

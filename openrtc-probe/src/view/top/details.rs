@@ -73,7 +73,11 @@ fn head(text: &mut Text, snapshot: &Snapshot, session: &Session, palette: Palett
 /// When it last ran.
 fn idle(session: &Session) -> String {
     // It was idle for so long at least where it was not seen to run.
-    let bound = if session.usage.polls == 0 { "≥" } else { "" };
+    let bound = match session.cpu_se_ns {
+        Some(_) => "~",
+        None if session.usage.polls == 0 => "≥",
+        None => "",
+    };
     match session.idle_ns {
         0 if session.status == Status::Ended => "last ran –".into(),
         0 => "runs now".into(),
@@ -90,11 +94,17 @@ fn figures(session: &Session) -> Vec<String> {
     };
     let polls = session.polls_per_s.map(|polls| Number::new(polls, 1));
     let usage = &session.usage;
+    let is_sampled = session.cpu_se_ns.is_some();
+    let about = if is_sampled { "~" } else { "" };
+    let count = match usage.polls {
+        0 if is_sampled => UNKNOWN.into(),
+        polls => Number::count(polls).at_least(is_sampled).full(),
+    };
     vec![
         format!("cpu {}", with_unit(cpu, "%")),
         format!("memory {} (peak {})", memory(session.mem_bytes), memory(session.peak_bytes)),
-        format!("polls {} ({}/s)", usage.polls, polls.map_or(UNKNOWN.into(), Number::full)),
-        format!("longest poll {}", span(usage.longest_poll_ns)),
+        format!("polls {} ({}/s)", count, polls.map_or(UNKNOWN.into(), Number::full)),
+        format!("longest poll {about}{}", span(usage.longest_poll_ns)),
     ]
 }
 
@@ -106,6 +116,10 @@ fn ledger(text: &mut Text, snapshot: &Snapshot, session: &Session) {
     text.section(&format!("time in polls since attach: {}", span(wall_ns)));
     let parts = FILLS.iter().zip(ns).map(|((fill, name), ns)| (*fill, *name, ns));
     bar_with_legend(text, &parts.collect::<Vec<_>>());
+    if let Some(se_ns) = session.cpu_se_ns {
+        let error = span(2 * se_ns);
+        text.styled(&format!("  on-cpu by samples, ± {error} (95 %)"), Palette::PAST);
+    }
     if usage.polls == 0 && wall_ns == 0 {
         text.styled("  it has run no poll since then", Palette::PAST);
     }
@@ -177,6 +191,12 @@ fn polls(text: &mut Text, snapshot: &Snapshot, session: &Session) {
         text.styled(&format!("  {why}"), Palette::PAST);
         return;
     };
+    let accounting = &snapshot.accounting;
+    if accounting.was_sampled() {
+        let sampled = span(accounting.sampled_ns);
+        let why = format!("  {sampled} of {} were sampled: no lengths", span(snapshot.elapsed_ns));
+        text.styled(&why, Palette::PAST);
+    }
     charts::side_by_side(
         text,
         [

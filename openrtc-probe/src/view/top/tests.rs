@@ -90,6 +90,17 @@ fn what_the_verdict_tells_apart() {
 }
 
 #[test]
+fn polls_that_are_sampled() {
+    keep("sampled", &samples::sampled(), &screen());
+    keep_at(
+        "sampled_details",
+        &samples::sampled(),
+        &after(&samples::sampled(), &[Key::Enter]),
+        &[(80, 24)],
+    );
+}
+
+#[test]
 fn much_room() {
     keep_at("three", &samples::three(), &screen(), &[LARGE]);
     keep_at("five_hundred", &samples::five_hundred(), &screen(), &[LARGE, (40, 20)]);
