@@ -374,6 +374,21 @@ mod tests {
                 "--slow-session-threshold-ms <MS>: \"0\": must be whole milliseconds from 1 to 3600000",
                 help,
             ),
+            (
+                "--pid 1 --mode fast",
+                "--mode <MODE>: there is no \"fast\"",
+                "one of exact, sampled, auto",
+            ),
+            (
+                "--pid 1 --sample-rate 20000",
+                "--sample-rate <HZ>: \"20000\": must be whole Hz from 10 to 10000",
+                help,
+            ),
+            (
+                "--pid 1 --max-overhead much",
+                "--max-overhead <PCT>: \"much\": must be percent from 0 to 100",
+                help,
+            ),
             ("--pid 1 --jsn", "unknown argument \"--jsn\"", "did you mean --json?"),
             ("4242", "unknown argument \"4242\"", help),
         ] {

@@ -55,8 +55,8 @@ pub struct Output {
     is_fleet: bool,
     /// Whether text may hold more than ASCII.
     is_utf8: bool,
-    /// Whether changes of the mode are said on standard error.
-    is_verbose: bool,
+    /// As in the plan: with any, changes of the mode are said on standard error.
+    verbosity: u8,
     /// Last pictures of workers that are gone, for the next picture of all.
     gone: Vec<Snapshot>,
     /// How many more there were.
@@ -82,7 +82,7 @@ impl Output {
             told_elsewhere: false,
             is_fleet: plan.is_fleet(),
             is_utf8: plan.is_utf8,
-            is_verbose: plan.verbosity > 0,
+            verbosity: plan.verbosity,
             gone: Vec::new(),
             gone_too: 0,
             notes: Vec::new(),
@@ -107,7 +107,7 @@ impl Output {
         let line = mode::log_line(change, self.is_fleet.then_some(pid));
         match self.view {
             View::Log => self.text(&line),
-            _ if self.is_verbose => {
+            _ if self.verbosity > 0 => {
                 self.say(&line);
                 Ok(())
             }

@@ -143,14 +143,17 @@ impl Plan {
 }
 
 fn wish(typed: Accounting) -> ModeWish {
+    let usual = ModeWish::default();
     ModeWish {
         choice: match typed.mode {
             ModeChoice::Exact => Choice::Exact,
             ModeChoice::Sampled => Choice::Sampled,
             ModeChoice::Auto => Choice::Auto,
         },
-        sample_rate_hz: typed.sample_rate,
-        max_overhead_ratio: typed.max_overhead / 100.0,
+        sample_rate_hz: typed.sample_rate.unwrap_or(usual.sample_rate_hz),
+        max_overhead_ratio: typed
+            .max_overhead
+            .map_or(usual.max_overhead_ratio, |percent| percent / 100.0),
     }
 }
 
@@ -182,6 +185,7 @@ fn refuse_pids(pids: &[u32]) -> Result<(), Usage> {
 
 fn refuse_conflicts(typed: &Cli) -> Result<(), Usage> {
     refuse_pids(&typed.pid)?;
+    typed.accounting.refuse_conflicts(typed.tag)?;
     if typed.interval.is_some() && !typed.once {
         let hint = "add --once, or use --refresh-rate HZ for pictures that go on";
         return Err(Usage::new("--interval needs --once", hint));
@@ -291,12 +295,30 @@ mod tests {
     }
 
     #[test]
+    fn how_polls_are_accounted_is_taken_as_typed() {
+        let wish = |line| plan(line, PIPE).unwrap().accounting;
+        assert_eq!(wish(""), ModeWish::default());
+        let typed = wish("--sample-rate 10000 --max-overhead 0.5%");
+        assert_eq!((typed.choice, typed.sample_rate_hz), (Choice::Auto, 10_000));
+        assert!((typed.max_overhead_ratio - 0.005).abs() < 1e-12);
+        assert!(wish("--max-overhead 0").max_overhead_ratio.abs() < f64::EPSILON);
+        assert_eq!(wish("--mode sampled").choice, Choice::Sampled);
+        assert_eq!(wish("--mode exact").choice, Choice::Exact);
+    }
+
+    #[test]
     fn conflicts_are_refused_with_a_hint() {
         for (line, message) in [
             ("--interval 2", "--interval needs --once"),
             ("--once --duration 2", "--duration cannot be used with --once"),
             ("--session-var=", "--session-var is empty"),
             ("--pid 7 --pid 42", "--pid 42 is given twice"),
+            (
+                "--mode sampled --tag task-name",
+                "--mode sampled cannot be used with --tag task-name",
+            ),
+            ("--mode exact --sample-rate 100", "--sample-rate cannot be used with --mode exact"),
+            ("--mode sampled --max-overhead 2", "--max-overhead needs --mode auto"),
         ] {
             let refused = plan(line, PIPE).unwrap_err();
             assert_eq!(refused.message, message);

@@ -98,7 +98,7 @@ fn check_delay(picture: &Snapshot, walls_ns: &[u64]) -> Result<()> {
     for (share, told_ns) in [(0.5, told.p50_ns), (0.01, told.p99_ns)] {
         let true_ns = delay_ns(walls_ns, time_ns, share);
         let open_ns = CLASS_RATIO * longest_ns as f64 + AROUND_NS;
-        let told_ns = told_ns as f64;
+        let told_ns = told_ns.context("polls were sampled")? as f64;
         let what = format!("{told_ns} ns are told for {share}, the blocks make {true_ns}");
         ensure!((told_ns - true_ns).abs() <= open_ns, "{what}: {walls_ns:?} in {time_ns}");
     }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::within;
+use super::{TagSource, Usage, within};
 
 /// Ten thousand is a sample each tenth of a millisecond.
 const SAMPLE_HZ: (u32, u32) = (10, 10_000);
@@ -15,12 +15,12 @@ pub struct Accounting {
     /// Account each poll by probes, or by samples without any; auto: by probes while that fits the budget
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub mode: ModeChoice,
-    /// Samples per second while polls are sampled, 10 to 10000 Hz
-    #[arg(long, value_name = "HZ", default_value = "500", value_parser = sample_rate)]
-    pub sample_rate: u32,
-    /// What probes may add to the worker with --mode auto, in percent of one core; 0 is no probe at all
-    #[arg(long, value_name = "PCT", default_value = "1%", value_parser = overhead)]
-    pub max_overhead: f64,
+    /// Samples per second while polls are sampled, 10 to 10000 Hz [default: 500]
+    #[arg(long, value_name = "HZ", value_parser = sample_rate)]
+    pub sample_rate: Option<u32>,
+    /// What probes may add to the worker with --mode auto, in percent of one core; 0 is none [default: 1%]
+    #[arg(long, value_name = "PCT", value_parser = overhead)]
+    pub max_overhead: Option<f64>,
 }
 
 /// How polls are accounted.
@@ -40,4 +40,26 @@ fn sample_rate(text: &str) -> Result<u32, String> {
 
 fn overhead(text: &str) -> Result<f64, String> {
     within(text.strip_suffix('%').unwrap_or(text), OVERHEAD_PCT, "percent")
+}
+
+impl Accounting {
+    /// Refuses what cannot be meant together.
+    pub fn refuse_conflicts(&self, tag: TagSource) -> Result<(), Usage> {
+        let refuse = |message: &str, hint: &str| Err(Usage::new(message, hint));
+        match self.mode {
+            ModeChoice::Sampled if tag == TagSource::TaskName => refuse(
+                "--mode sampled cannot be used with --tag task-name",
+                "use --mode exact: names of tasks are seen by probes only",
+            ),
+            ModeChoice::Exact if self.sample_rate.is_some() => refuse(
+                "--sample-rate cannot be used with --mode exact",
+                "use --mode sampled, or --mode auto",
+            ),
+            ModeChoice::Exact | ModeChoice::Sampled if self.max_overhead.is_some() => refuse(
+                "--max-overhead needs --mode auto",
+                "leave --mode out to keep within a budget",
+            ),
+            _ => Ok(()),
+        }
+    }
 }

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_hits_take_is_told_where_a_run_was_measured() {
-        let rates = Rates { interval_ns: 1_000_000 };
+        let rates = Rates { interval_ns: 1_000_000, are_polls_known: true };
         let hits = |polls| {
             let mut hits = Hits::default();
             let at = SiteHits { run_enters: polls, run_exits: polls, ..SiteHits::default() };

@@ -253,7 +253,7 @@ impl Entry {
                 (false, true) => Status::Slow,
                 (false, false) => Status::Active,
             },
-            polls_per_s: rates.per_s(self.shown.polls, self.polls_before),
+            polls_per_s: rates.polls_per_s(self.shown.polls, self.polls_before),
             idle_ns: now_ns.saturating_sub(self.last_at_ns),
             stalls_last_minute: 0,
             cpu_history: self.cpu_history,

@@ -70,6 +70,19 @@ struct Before {
     sampled_ns: u64,
 }
 
+impl Before {
+    fn new(look: &Look, totals: Totals, in_contexts: &Usage) -> Before {
+        Before {
+            at_ns: look.at_ns,
+            totals,
+            polls: in_contexts.polls + look.sampling.polls,
+            poll_cpu_ns: in_contexts.loop_cpu_ns,
+            expense: look.expense,
+            sampled_ns: look.sampling.sampled_ns,
+        }
+    }
+}
+
 /// What came between two readings of what may begin below zero; never less than nothing.
 fn since(now: i64, origin: i64) -> u64 {
     now.saturating_sub(origin).max(0).cast_unsigned()
@@ -272,24 +285,15 @@ impl Ledger {
         let mut totals = self.totals(look);
         totals.untagged = self.meet_all(look);
         let (origin_ns, origin) = *self.origin.get_or_insert((look.at_ns, totals));
-        let before = self.before.unwrap_or(Before {
-            at_ns: look.at_ns,
-            totals,
-            polls: 0,
-            poll_cpu_ns: 0,
-            expense: look.expense,
-            sampled_ns: 0,
-        });
+        let before = self.before.unwrap_or_else(|| Before::new(look, totals, &Usage::default()));
         let is_sampled = look.sampling.sampled_ns > before.sampled_ns;
         self.take_sampling(look, is_sampled);
-        let rates = Rates { interval_ns: look.at_ns.saturating_sub(before.at_ns) };
+        let interval_ns = look.at_ns.saturating_sub(before.at_ns);
+        let rates = Rates { interval_ns, are_polls_known: !is_sampled };
 
         let (live_count, shown) = self.settle_all(look.at_ns, is_first);
         let ended = self.ended_rows(look.at_ns);
-        let mut sessions = self.rows(look, live_count, rates);
-        if is_sampled {
-            sessions.iter_mut().for_each(|session| session.polls_per_s = None);
-        }
+        let sessions = self.rows(look, live_count, rates);
         let untagged = Untagged {
             usage: totals.untagged.since(&origin.untagged),
             cpu_ratio: rates.ratio(totals.untagged.cpu_ns(), before.totals.untagged.cpu_ns()),
@@ -306,14 +310,7 @@ impl Ledger {
         let of_sessions_ns = in_contexts.cpu_ns().saturating_sub(untagged.usage.cpu_ns());
         worker.ended_cpu_ns = of_sessions_ns.saturating_sub(listed_ns);
         account(&mut worker, in_contexts.cpu_ns(), look.process_cpu_ns.is_some());
-        self.before = Some(Before {
-            at_ns: look.at_ns,
-            totals,
-            polls: worker.polls,
-            poll_cpu_ns: in_contexts.loop_cpu_ns,
-            expense: look.expense,
-            sampled_ns: look.sampling.sampled_ns,
-        });
+        self.before = Some(Before::new(look, totals, &in_contexts));
         Snapshot {
             at_unix_ns: look.at_unix_ns,
             elapsed_ns: look.at_ns.saturating_sub(origin_ns),

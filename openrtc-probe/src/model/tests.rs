@@ -12,6 +12,7 @@ use openrtc_common::{
 
 use super::*;
 
+mod sampling;
 mod top;
 
 const US: u64 = 1000;

@@ -8,11 +8,18 @@ use super::snapshot::Usage;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
     pub(super) interval_ns: u64,
+    /// Whether the polls of each session were counted all the time.
+    pub(super) are_polls_known: bool,
 }
 
 impl Rates {
     pub(super) fn ratio(self, now: u64, before: u64) -> Option<f64> {
         (self.interval_ns > 0).then(|| now.saturating_sub(before) as f64 / self.interval_ns as f64)
+    }
+
+    /// Polls of one session.
+    pub(super) fn polls_per_s(self, now: u64, before: u64) -> Option<f64> {
+        self.per_s(now, before).filter(|_| self.are_polls_known)
     }
 
     pub(super) fn per_s(self, now: u64, before: u64) -> Option<f64> {

@@ -278,7 +278,6 @@ struct SessionObject<'a> {
     idle_s: f64,
     stalls_last_minute: u64,
     cpu_error_seconds: Option<f64>,
-    polls_is_lower_bound: bool,
 }
 
 impl<'a> SessionObject<'a> {
@@ -300,7 +299,6 @@ impl<'a> SessionObject<'a> {
             idle_s: seconds(session.idle_ns),
             stalls_last_minute: session.stalls_last_minute,
             cpu_error_seconds: session.cpu_se_ns.map(seconds),
-            polls_is_lower_bound: session.cpu_se_ns.is_some(),
         }
     }
 }

@@ -61,7 +61,6 @@ const SESSION_TAIL: &[&str] = &[
     "idle_s:number",
     "stalls_last_minute:number",
     "cpu_error_seconds:number?",
-    "polls_is_lower_bound:bool",
 ];
 const STALL: &[&str] = &[
     "type:string",
