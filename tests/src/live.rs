@@ -44,9 +44,10 @@ pub fn script(command: &str) -> String {
     )
 }
 
-/// The command that shows the live view of a worker, five times a second.
+/// The command that shows the live view of a worker, five times a second, with each poll accounted.
 pub fn probe(setting: &Setting, worker: &Worker) -> String {
-    format!("'{}' --pid {} --refresh-rate 5", setting.probe_file().display(), worker.pid)
+    let file = setting.probe_file().display();
+    format!("'{file}' --pid {} --mode exact --refresh-rate 5", worker.pid)
 }
 
 /// Starts a script that runs the probe, and waits for its table.

@@ -57,6 +57,8 @@ pub struct Session {
     pub mem_mb: Option<f64>,
     /// Whether that is its own alone.
     pub mem_is_own: bool,
+    /// The standard error of its CPU time; none where all of it was measured.
+    pub cpu_error_s: Option<f64>,
 }
 
 /// The worker as a whole.
@@ -109,6 +111,21 @@ pub struct Snapshot {
     pub lost: BTreeMap<String, i64>,
     /// What was missed and made up for, by cause, with its count.
     pub mended: BTreeMap<String, i64>,
+    /// How polls are accounted.
+    pub accounting: Accounting,
+}
+
+/// How polls are accounted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Accounting {
+    /// `exact` or `sampled`.
+    pub mode: String,
+    /// How long they were sampled.
+    pub sampled_s: f64,
+    /// Samples that met a thread running.
+    pub samples: i64,
+    /// Each change, with why; the first is the attach.
+    pub changes: Vec<(String, String)>,
 }
 
 impl Snapshot {
@@ -219,12 +236,24 @@ fn snapshot(object: &Value, read_at_real_ns: i64) -> Result<Snapshot> {
         sessions: sessions.iter().map(session).collect::<Result<_>>()?,
         lost: counts("lost"),
         mended: counts("mended"),
+        accounting: accounting(&object["accounting"]),
     };
     let mut ids: Vec<_> = snapshot.sessions.iter().map(|session| &session.id).collect();
     ids.sort();
     let twice = ids.windows(2).find(|two| two[0] == two[1]);
     ensure!(twice.is_none(), "a session is listed twice: {twice:?}");
     Ok(snapshot)
+}
+
+fn accounting(object: &Value) -> Accounting {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let changes = object["changes"].as_array().into_iter().flatten();
+    Accounting {
+        mode: text(&object["mode"]),
+        sampled_s: object["sampled_s"].as_f64().unwrap_or(0.0),
+        samples: object["samples"].as_i64().unwrap_or(0),
+        changes: changes.map(|it| (text(&it["mode"]), text(&it["reason"]))).collect(),
+    }
 }
 
 fn worker(object: &Value) -> Result<Worker> {
@@ -257,6 +286,7 @@ fn session(object: &Value) -> Result<Session> {
         id_type: field::maybe_text(object, "session_id_type"),
         mem_mb: object["mem_mb"].as_f64(),
         mem_is_own: field::flag(object, "mem_is_own"),
+        cpu_error_s: object["cpu_error_seconds"].as_f64(),
     })
 }
 

@@ -51,6 +51,12 @@ impl Accounting {
                 "--mode sampled cannot be used with --tag task-name",
                 "use --mode exact: names of tasks are seen by probes only",
             ),
+            ModeChoice::Auto if tag == TagSource::TaskName && self.max_overhead == Some(0.0) => {
+                refuse(
+                    "--max-overhead 0 cannot be used with --tag task-name",
+                    "names of tasks are seen by probes only",
+                )
+            }
             ModeChoice::Exact if self.sample_rate.is_some() => refuse(
                 "--sample-rate cannot be used with --mode exact",
                 "use --mode sampled, or --mode auto",

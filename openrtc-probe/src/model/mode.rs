@@ -59,6 +59,8 @@ pub enum Reason {
     Fits(ProbeLoad),
     /// Probes add this much, or would, at so many polls a second, which is more than the budget.
     TooDear(ProbeLoad),
+    /// How many polls there are a second could not be told.
+    RateUnknown,
     /// Tags that are names of tasks cannot be sampled.
     ByTaskName,
     /// The probes could not be attached.

@@ -72,7 +72,7 @@ impl Governor {
                     (Mode::Exact, Reason::Fits(load), false)
                 }
                 Some(load) => (Mode::Sampled, Reason::TooDear(load), false),
-                None => (Mode::Sampled, Reason::Asked, false),
+                None => (Mode::Sampled, Reason::RateUnknown, false),
             },
         };
         let governor = Governor {

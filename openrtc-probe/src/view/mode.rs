@@ -32,6 +32,7 @@ pub fn word(change: &ModeChange) -> &'static str {
         Reason::Asked => "asked",
         Reason::Fits(_) => "within_budget",
         Reason::TooDear(_) => "over_budget",
+        Reason::RateUnknown => "rate_unknown",
         Reason::ByTaskName => "task_name",
         Reason::Refused => "refused",
     }
@@ -41,7 +42,7 @@ pub fn word(change: &ModeChange) -> &'static str {
 pub fn load(change: &ModeChange) -> Option<ProbeLoad> {
     match change.reason {
         Reason::Fits(load) | Reason::TooDear(load) => Some(load),
-        Reason::Asked | Reason::ByTaskName | Reason::Refused => None,
+        Reason::Asked | Reason::RateUnknown | Reason::ByTaskName | Reason::Refused => None,
     }
 }
 
@@ -56,6 +57,7 @@ fn sentence(change: &ModeChange, budget: &str) -> String {
         (Reason::Asked, Mode::Exact) => "each poll is probed, as asked".into(),
         (Reason::Asked, Mode::Sampled) => "no poll is probed, as asked".into(),
         (Reason::Fits(load) | Reason::TooDear(load), _) => at(load),
+        (Reason::RateUnknown, _) => "polls a second could not be told at first".into(),
         (Reason::ByTaskName, _) => "names of tasks cannot be sampled".into(),
         (Reason::Refused, _) => "the probes could not be attached".into(),
     }

@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 
 use super::stalls::{self, Tally};
 use crate::said::{Snapshot, Stall};
-use crate::truth::Truth;
+use crate::truth::{Session, Truth};
 
+/// How near a session's off-CPU time and run-queue wait must come: what lies between the clocks that the worker
+/// reads, and what waits are cut at the two instants.
+const WAIT_S: f64 = 0.02;
+/// The same for each second of them.
+const WAIT_RATIO: f64 = 0.01;
 /// Sessions with less CPU than this are counted in the total only.
 pub const COUNTED_S: f64 = 0.2;
 
@@ -23,9 +28,15 @@ pub struct Demands {
     /// What the truth of one session may be off by, either way: a burst that spans one of the two instants
     /// is divided by its wall time, which is wrong where it waited for a CPU.
     pub edge_s: f64,
+    /// Where polls were sampled: what the share of each session may be off by, as a ratio of all, if that is more
+    /// than two standard errors; then `session_ratio` is not asked for.
+    pub share: Option<f64>,
 }
 
 impl Demands {
+    /// Those of the bench where polls are sampled.
+    pub const SAMPLED: Self = Self { duration_ms: 3.0, share: Some(0.03), ..Self::BENCH };
+
     /// Those of the bench.
     pub const BENCH: Self = Self {
         session_ratio: 0.02,
@@ -33,6 +44,7 @@ impl Demands {
         duration_ms: 2.0,
         stolen_s: 0.0,
         edge_s: 0.0,
+        share: None,
     };
 }
 
@@ -68,6 +80,12 @@ pub struct Row {
     pub theirs_s: f64,
     /// Callbacks that the worker measured.
     pub polls: i64,
+    /// The standard error that the probe tells of its own.
+    pub our_se_s: f64,
+    /// What it waited for, asleep or for a CPU: measured by the worker.
+    pub true_wait_s: f64,
+    /// The same by the probe.
+    pub our_wait_s: f64,
 }
 
 impl Row {
@@ -241,13 +259,55 @@ fn rows(accounts: &Accounts, span_s: f64) -> Vec<Row> {
             ours_s: last_snapshot.cpu_s(session) - first_snapshot.cpu_s(session),
             theirs_s: samples(session) * span_s,
             polls: after.polls - before.polls,
+            our_se_s: se_s(last_snapshot, session).hypot(-se_s(first_snapshot, session)),
+            true_wait_s: waited_s(&after) - waited_s(&before),
+            our_wait_s: our_wait_s(last_snapshot, session) - our_wait_s(first_snapshot, session),
         }
     };
     sessions.into_iter().map(row).collect()
 }
 
+/// The standard error that the probe tells of a session's CPU time.
+fn se_s(snapshot: &Snapshot, session: &str) -> f64 {
+    snapshot.session(session).and_then(|session| session.cpu_error_s).unwrap_or(0.0)
+}
+
+/// What was measured and did not run.
+fn waited_s(session: &Session) -> f64 {
+    (session.wall_ns - session.cpu_ns) as f64 / 1e9
+}
+
+fn our_wait_s(snapshot: &Snapshot, session: &str) -> f64 {
+    let usage = snapshot.session(session).map(|session| session.usage);
+    usage.map_or(0.0, |usage| usage.off_cpu_s + usage.run_queue_s)
+}
+
+/// The demands on what was sampled.
+fn sampled_verdicts(outcome: &Outcome, share: f64, stolen_s: f64) -> Vec<Verdict> {
+    let part = |s: f64, all_s: f64| s / all_s.max(f64::MIN_POSITIVE);
+    let is_near = |row: &Row| {
+        let off = part(row.ours_s, outcome.ours_s) - part(row.truth_s, outcome.truth_s);
+        off.abs() <= f64::max(share, 2.0 * part(row.our_se_s, outcome.ours_s))
+    };
+    let waits = |row: &Row| {
+        let slack_s = WAIT_S + WAIT_RATIO * row.true_wait_s + stolen_s;
+        (row.our_wait_s - row.true_wait_s).abs() <= slack_s
+    };
+    let verdict = |demand: String, pass| Verdict { matter: Matter::Cpu, demand, pass };
+    vec![
+        verdict(
+            format!("CPU share of each session within {} or two of its errors", percent(share)),
+            outcome.rows.iter().all(is_near),
+        ),
+        verdict(
+            format!("off-CPU and run queue of each session within {:.0} ms", WAIT_S * 1e3),
+            outcome.rows.iter().all(waits),
+        ),
+    ]
+}
+
 fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
-    let Demands { session_ratio, total_ratio, duration_ms, stolen_s, edge_s } = *demands;
+    let Demands { session_ratio, total_ratio, duration_ms, stolen_s, edge_s, share } = *demands;
     let stalls = &outcome.our_stalls;
     let within = |ours_s: f64, truth_s: f64, ratio: f64, edge_s: f64| {
         let slack_s = truth_s * ratio + edge_s;
@@ -255,8 +315,9 @@ fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
     };
     let mut counted = outcome.rows.iter().filter(|row| row.truth_s > COUNTED_S);
     let verdict = |matter, demand: String, pass| Verdict { matter, demand, pass };
-    vec![
-        verdict(
+    let of_sessions = match share {
+        Some(share) => sampled_verdicts(outcome, share, stolen_s),
+        None => vec![verdict(
             Matter::Cpu,
             format!(
                 "CPU of each session with over {COUNTED_S} s within {}",
@@ -264,7 +325,9 @@ fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
             ),
             outcome.counted > 0
                 && counted.all(|row| within(row.ours_s, row.truth_s, session_ratio, edge_s)),
-        ),
+        )],
+    };
+    let of_all = vec![
         verdict(
             Matter::Cpu,
             format!("CPU of all sessions within {}", percent(total_ratio)),
@@ -286,7 +349,8 @@ fn verdicts(outcome: &Outcome, demands: &Demands) -> Vec<Verdict> {
             stalls.found > 0 && stalls.worst_error_ms <= duration_ms,
         ),
         verdict(Matter::Stalls, "no stall invented".to_owned(), stalls.invented == 0),
-    ]
+    ];
+    of_sessions.into_iter().chain(of_all).collect()
 }
 
 fn percent(ratio: f64) -> String {

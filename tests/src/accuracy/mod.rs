@@ -34,9 +34,11 @@ pub fn bench(options: &Options) -> Result<bool> {
         for &kind in &options.loops {
             runs += 1;
             let name = format!("{} {}", interpreter.name, kind.name());
-            match bench_one(&setting, interpreter, kind, options.seconds) {
+            match bench_one(&setting, interpreter, kind, options) {
                 Ok(accounts) => {
-                    let outcome = compare::compare(&accounts, &Demands::BENCH);
+                    let is_sampled = accounts.last_snapshot.accounting.sampled_s > 0.0;
+                    let demands = if is_sampled { Demands::SAMPLED } else { Demands::BENCH };
+                    let outcome = compare::compare(&accounts, &demands);
                     print!("{}", table::render(interpreter, kind, &accounts, &outcome));
                     if options.each {
                         print!("{}", table::render_each(&outcome));
@@ -69,7 +71,7 @@ fn bench_one(
     setting: &Setting,
     interpreter: &Interpreter,
     kind: Loop,
-    seconds: u32,
+    options: &Options,
 ) -> Result<Accounts> {
     let bursts = match kind {
         Loop::Asyncio => "--truth handle --tick-ms 20 --burn-us 60 --hot-burn-us 600",
@@ -83,8 +85,9 @@ fn bench_one(
     );
     let worker = Worker::start(setting, interpreter, &words)?;
     std::thread::sleep(SETTLE);
-    let probe = Probe::start(setting, worker.pid, &format!("--duration {seconds}"))?;
-    measure(worker, probe, Duration::from_secs(u64::from(seconds)))
+    let Options { seconds, mode, .. } = options;
+    let probe = Probe::start(setting, worker.pid, &format!("--duration {seconds} --mode {mode}"))?;
+    measure(worker, probe, Duration::from_secs(u64::from(*seconds)))
 }
 
 /// Takes both accounts: the worker's at the instants of the probe's first and last snapshot, and at

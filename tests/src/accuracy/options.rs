@@ -7,9 +7,11 @@ use crate::setting::Loop;
 /// The help text.
 pub const USAGE: &str = "\
 usage: bench-accuracy [--seconds 40] [--interpreters all|NAME,..] [--loops asyncio,uvloop] [--each]
+                      [--mode exact]
 
 Runs a fixture worker with OpenRTC's introspection in it, openrtc-probe beside it, and compares both
-with the worker's own account. --each also prints every session. Started by `cargo xtask bench
+with the worker's own account. --each also prints every session. --mode is openrtc-probe's: demands on what is
+sampled are others. Started by `cargo xtask bench
 accuracy`, which sets OPENRTC_PROBE_BIN, OPENRTC_INTERPRETERS and OPENRTC_WORKSPACE.
 ";
 
@@ -24,6 +26,8 @@ pub struct Options {
     pub loops: Vec<Loop>,
     /// Whether to print every session.
     pub each: bool,
+    /// How polls are accounted.
+    pub mode: String,
 }
 
 /// What the command line asks for.
@@ -38,8 +42,13 @@ pub enum Asked {
 impl Options {
     /// Reads the arguments after the program's name.
     pub fn from_command_line(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
-        let mut options =
-            Self { seconds: 40, interpreters: Vec::new(), loops: Loop::ALL.to_vec(), each: false };
+        let mut options = Self {
+            seconds: 40,
+            interpreters: Vec::new(),
+            loops: Loop::ALL.to_vec(),
+            each: false,
+            mode: "exact".to_owned(),
+        };
         while let Some(argument) = arguments.next() {
             let mut value =
                 || arguments.next().with_context(|| format!("{argument} needs a value"));
@@ -54,6 +63,7 @@ impl Options {
                         names(&value()?).iter().map(|n| Loop::parse(n)).collect::<Result<_>>()?;
                 }
                 "--each" => options.each = true,
+                "--mode" => options.mode = value()?,
                 _ => bail!("unknown argument {argument}\n{USAGE}"),
             }
         }
