@@ -1,12 +1,19 @@
 //! Loading and attaching.
 
-use std::{mem::offset_of, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    mem::offset_of,
+    os::fd::OwnedFd,
+    panic::resume_unwind,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, BtfError, Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue, RingBuf},
-    programs::BtfTracePoint,
+    programs::{BtfTracePoint, Program, uprobe::UProbeLink},
 };
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
@@ -20,15 +27,16 @@ use openrtc_common::{
 };
 
 use super::{
+    calibrate::EMPTY,
     shared::Shared,
-    sites::{Loaded, Sites, program},
+    sites::{Loaded, SitePoint, Sites, program},
     wire::Wire,
 };
 
 /// The kernel side, built by `cargo xtask build-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("OPENRTC_EBPF_OBJECT"));
 
-const SCHEDULER: [&str; 3] = ["sched_switch", "sched_wakeup", "sched_wakeup_new"];
+pub(super) const SCHEDULER: [&str; 3] = ["sched_switch", "sched_wakeup", "sched_wakeup_new"];
 
 /// What one program has cost, by the kernel's own statistics (`kernel.bpf_stats_enabled`).
 #[derive(Clone, Debug)]
@@ -55,9 +63,27 @@ impl CostAccounting {
     }
 }
 
+/// The kernel's own types, as aya wants them: reading them takes long, and is done while the worker is looked at.
+pub struct Preparing {
+    loader: JoinHandle<EbpfLoader<'static>>,
+    types: JoinHandle<Result<Btf, BtfError>>,
+}
+
+impl Preparing {
+    /// Begins.
+    pub fn start() -> Preparing {
+        // A loader reads them when it is made, and does not lend them to anybody.
+        let loader = thread::spawn(EbpfLoader::new);
+        Preparing { loader, types: thread::spawn(Btf::from_sys_fs) }
+    }
+}
+
 /// The programs and maps in the kernel, and the mapped counters.
 pub struct Kernel {
     pub(super) sites: Sites,
+    /// Of the probe on ourselves: closing it takes the kernel as long as any other.
+    pub(super) calibration: Option<UProbeLink>,
+    types: Option<JoinHandle<Result<Btf, BtfError>>>,
     pub(super) threads: Arc<Shared<Thread>>,
     pub(super) sessions: Shared<Slot>,
     pub(super) losses: Shared<u64>,
@@ -106,6 +132,7 @@ impl Kernel {
     /// Loads the programs for the worker that `config` describes. Nothing is attached yet. With
     /// `is_logged` they tell what they do on standard error.
     pub fn load(
+        preparing: Preparing,
         config: &Config,
         settings: &Settings,
         capacity: Capacity,
@@ -113,7 +140,7 @@ impl Kernel {
     ) -> Result<Kernel> {
         let config_value = Wire(*config);
         let level = if is_logged { Level::Debug as u8 } else { 0 };
-        let mut ebpf = EbpfLoader::new()
+        let mut ebpf = joined(preparing.loader)
             .override_global("CONFIG", &config_value, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("THREADS", capacity.threads)
@@ -140,6 +167,8 @@ impl Kernel {
             wakes: Some(take(&mut ebpf, "WAKES")?),
             log,
             sites: Sites::new(ebpf, config.tgid),
+            calibration: None,
+            types: Some(preparing.types),
         };
         kernel.set(settings);
         for slot in 0..capacity.threads {
@@ -158,17 +187,36 @@ impl Kernel {
         }
     }
 
-    /// Loads the scheduler's programs: that takes long, and is done before anything is attached.
-    pub fn load_scheduler(&mut self) -> Result<()> {
-        let btf = Btf::from_sys_fs().context("cannot read the kernel's type information")?;
+    /// Loads the programs for these sites, the scheduler's, and the one for [`Kernel::measure_trap`]: that takes
+    /// long, and is done before anything is attached.
+    pub fn load_programs_for(&mut self, points: &[SitePoint]) -> Result<()> {
+        let at_sites = points.iter().map(|point| point.program);
+        let names: Vec<_> = at_sites.chain(SCHEDULER).chain([EMPTY]).collect();
+        self.load_programs(&names)
+    }
+
+    /// Loads these programs, each in a thread: the kernel proves them one by one, and none waits for another.
+    pub(super) fn load_programs(&mut self, names: &[&str]) -> Result<()> {
+        let is_schedulers = |name: &&str| SCHEDULER.contains(name);
+        let types = if names.iter().any(is_schedulers) { Some(self.types()?) } else { None };
         let Loaded { ebpf, .. } = &mut *self.sites.loaded();
-        for name in SCHEDULER {
-            let program: &mut BtfTracePoint = program(ebpf, name)?;
-            program
-                .load(name, &btf)
-                .with_context(|| format!("the kernel refused program {name}"))?;
-        }
-        Ok(())
+        let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
+        thread::scope(|scope| {
+            let load = |(name, program)| {
+                let types = types.as_ref();
+                scope.spawn(move || load(name, program, types))
+            };
+            // All are begun before the first is waited for.
+            let loads: Vec<_> = wanted.map(load).collect();
+            loads
+                .into_iter()
+                .try_for_each(|load| load.join().unwrap_or_else(|why| resume_unwind(why)))
+        })
+    }
+
+    fn types(&mut self) -> Result<Btf> {
+        let types = self.types.take().map_or_else(Btf::from_sys_fs, joined);
+        types.context("cannot read the kernel's type information")
     }
 
     /// Attaches to the scheduler's tracepoints.
@@ -177,6 +225,10 @@ impl Kernel {
         for name in SCHEDULER {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
             program.attach().with_context(|| format!("cannot attach to tracepoint {name}"))?;
+        }
+        // All is attached: who closes a probe makes everybody wait who attaches one.
+        if let Some(link) = self.calibration.take() {
+            thread::spawn(move || drop(link));
         }
         Ok(())
     }
@@ -211,6 +263,20 @@ impl Kernel {
         costs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(costs)
     }
+}
+
+fn load(name: &str, program: &mut Program, types: Option<&Btf>) -> Result<()> {
+    let loaded = match (program, types) {
+        (Program::UProbe(program), _) => program.load(),
+        (Program::BtfTracePoint(program), Some(types)) => program.load(name, types),
+        _ => bail!("program {name} of the kernel object is of no kind that is known"),
+    };
+    loaded.with_context(|| format!("the kernel refused program {name}"))
+}
+
+/// What came of a thread.
+fn joined<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|why| resume_unwind(why))
 }
 
 fn mapped<T: bytemuck::Pod>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Shared<T>> {

@@ -18,6 +18,8 @@ use super::{
     sites::{Loaded, program},
 };
 
+/// The program that does nothing.
+pub(super) const EMPTY: &str = "empty_enter";
 const OWN_FILE: &str = "/proc/self/exe";
 const ROUNDS: usize = 100;
 /// What the other work touches: about what a core's own caches hold.
@@ -38,20 +40,19 @@ unsafe extern "C" {
 
 impl Kernel {
     /// Puts an empty program on an instruction of our own and runs over it; nanoseconds a trap.
-    /// `now_ns` is a clock.
+    /// `now_ns` is a clock. The probe stays until the scheduler's programs are attached.
     pub fn measure_trap(&mut self, now_ns: impl Fn() -> u64) -> Result<u64> {
         let offset = own_offset(openrtc_calibration_site as *const () as u64)?;
         let pid = NonZeroU32::new(std::process::id()).context("we have no process id")?;
         let Loaded { ebpf, .. } = &mut *self.sites.loaded();
-        let program: &mut UProbe = program(ebpf, "empty_enter")?;
-        program.load().context("the kernel refused program empty_enter")?;
+        let program: &mut UProbe = program(ebpf, EMPTY)?;
+        let bare_ns = per_call(&now_ns);
         let location = UProbeAttachLocation::AbsoluteOffset(offset);
         let link = program
             .attach(location, OWN_FILE, UProbeScope::OneProcess(pid))
             .context("cannot attach a probe to ourselves")?;
-        let probed_ns = per_call(&now_ns);
-        program.detach(link).context("cannot detach a probe from ourselves")?;
-        Ok(probed_ns.saturating_sub(per_call(&now_ns)))
+        self.calibration = Some(program.take_link(link)?);
+        Ok(per_call(&now_ns).saturating_sub(bare_ns))
     }
 }
 

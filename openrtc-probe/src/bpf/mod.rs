@@ -7,6 +7,7 @@
 //!   enter that is seen has its exit seen, and every poll that was running is known.
 
 mod attach;
+mod btf;
 mod calibrate;
 mod credit;
 mod kernel_layout;
@@ -18,7 +19,7 @@ mod sites;
 mod trial;
 mod wire;
 
-pub use attach::{Capacity, CostAccounting, Kernel, ProgramCost};
+pub use attach::{Capacity, CostAccounting, Kernel, Preparing, ProgramCost};
 pub use credit::Place;
 pub use kernel_layout::kernel_layout;
 pub use onlooker::Onlooker;

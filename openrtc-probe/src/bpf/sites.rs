@@ -8,7 +8,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -43,7 +42,26 @@ pub enum Programs {
 /// The loaded object, and the links of its programs to sites: whoever drops one detaches it.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
-    links: Vec<UProbeLink>,
+    links: Vec<(&'static str, UProbeLink)>,
+}
+
+/// Which probes go first: the ones that every poll runs over. The kernel closes one after the other, whoever asks:
+/// some 90 ms each, which it waits for its CPUs.
+const FIRST_OUT: [&str; 5] =
+    ["run_enter", "context_enter", "run_exit", "context_exit", "task_step"];
+
+impl Loaded {
+    fn detach(&mut self) {
+        let rank = |program| FIRST_OUT.iter().position(|first| *first == program);
+        self.links.sort_by_key(|(program, _)| rank(*program).unwrap_or(FIRST_OUT.len()));
+        self.links.clear();
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.detach();
+    }
 }
 
 /// The loaded object, shared with whoever attaches.
@@ -106,7 +124,7 @@ impl Sites {
             let link = attached.and_then(|id| program.take_link(id)).with_context(|| {
                 format!("cannot attach {name} at {}+{:#x}", point.path.display(), point.offset)
             })?;
-            links.push(link);
+            links.push((point.program, link));
         }
         Ok(())
     }
@@ -116,18 +134,10 @@ impl Sites {
         self.is_wanted.store(false, Ordering::Relaxed);
     }
 
-    /// Detaches from all sites. The kernel takes each probe out at once, and then waits for all CPUs to have seen
-    /// that: so all are taken out side by side, those at polls first.
+    /// Detaches from all sites, those at polls first.
     pub fn detach(&self) {
         self.is_wanted.store(false, Ordering::Relaxed);
-        let links = std::mem::take(&mut self.loaded().links);
-        thread::scope(|scope| {
-            for link in links.into_iter().rev() {
-                // Where there can be no thread it is done here.
-                let detached = thread::Builder::new().spawn_scoped(scope, move || drop(link));
-                drop(detached);
-            }
-        });
+        self.loaded().detach();
     }
 }
 

@@ -1,13 +1,12 @@
 //! Whether this kernel takes our programs, found out by trying, on nobody but ourselves.
 
-use anyhow::{Context as _, Result};
-use aya::programs::UProbe;
+use anyhow::Result;
 use openrtc_common::config::{Config, Settings};
 
 use super::{
-    attach::{Capacity, Kernel},
+    attach::{Capacity, Kernel, Preparing, SCHEDULER},
+    calibrate::EMPTY,
     kernel_layout,
-    sites::program,
 };
 
 /// Every program at a worker's sites.
@@ -32,19 +31,15 @@ pub fn trial(now_ns: impl Fn() -> u64) -> Trial {
         Ok((kernel, programs)) => (kernel, Ok(programs)),
         Err(why) => return Trial { programs: Err(why), trap_ns: None, scheduler: None },
     };
-    let trap_ns = kernel.measure_trap(now_ns);
-    let scheduler = kernel.load_scheduler().and_then(|()| kernel.attach_scheduler());
+    let trap_ns = kernel.load_programs(&[EMPTY]).and_then(|()| kernel.measure_trap(now_ns));
+    let scheduler = kernel.load_programs(&SCHEDULER).and_then(|()| kernel.attach_scheduler());
     Trial { programs, trap_ns: Some(trap_ns), scheduler: Some(scheduler) }
 }
 
 fn load() -> Result<(Kernel, usize)> {
     let config = Config { tgid: std::process::id(), kernel: kernel_layout()?, ..Config::default() };
-    let kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
-    let mut loaded = kernel.sites.loaded();
-    for name in AT_SITES {
-        let program: &mut UProbe = program(&mut loaded.ebpf, name)?;
-        program.load().with_context(|| format!("the kernel refused program {name}"))?;
-    }
-    drop(loaded);
+    let mut kernel =
+        Kernel::load(Preparing::start(), &config, &Settings::default(), Capacity::FULL, false)?;
+    kernel.load_programs(&AT_SITES)?;
     Ok((kernel, AT_SITES.len()))
 }

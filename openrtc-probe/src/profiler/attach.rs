@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     blocker::Blocker,
-    bpf::{self, Capacity, Kernel, Programs, Reaper, SitePoint},
+    bpf::{self, Capacity, Kernel, Preparing, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
     model::{About, Choice, Fact, Ledger, Mode, ModeWish, StallIds},
@@ -117,6 +117,7 @@ pub fn attach(target: Target, now: fn() -> Now) -> Result<Profiler> {
 
 /// Opens the worker, loads the programs, and attaches those at the sites, if polls are to be accounted by them.
 fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
+    let preparing = Preparing::start();
     let worker = Worker::open(target.pid)?;
     let interpreter = worker.interpreter()?;
     let python = worker.python(&interpreter, &worker.tids()?)?;
@@ -130,12 +131,11 @@ fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
     let mut settings =
         Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
     let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
-    let mut kernel = Kernel::load(&config, &settings, capacity, target.is_kernel_logged)?;
+    let mut kernel =
+        Kernel::load(preparing, &config, &settings, capacity, target.is_kernel_logged)?;
+    let points = points(step, &interpreter);
+    kernel.load_programs_for(&points)?;
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
-    kernel.load_scheduler()?;
-    // Before the enters, as all that says whose the entered context is.
-    let points: Vec<_> =
-        step.map(step_point).into_iter().chain(site_points(&interpreter)).collect();
     let rate = match target.accounting.choice {
         Choice::Auto => began.polls_per_s(&worker, &python, now),
         Choice::Exact | Choice::Sampled => None,
@@ -229,6 +229,12 @@ fn registers(interpreter: &Interpreter) -> SiteRegisters {
         reset_token: at(SiteKind::VarReset, 1),
         ..SiteRegisters::default()
     }
+}
+
+/// All sites in the order in which they are attached.
+fn points(step: Option<TaskStepSite>, interpreter: &Interpreter) -> Vec<SitePoint> {
+    // Before the enters, as all that says whose the entered context is.
+    step.map(step_point).into_iter().chain(site_points(interpreter)).collect()
 }
 
 fn step_point(step: TaskStepSite) -> SitePoint {

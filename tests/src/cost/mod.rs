@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use openrtc_common::config::Settings;
 use openrtc_probe::{
-    bpf::{Capacity, CostAccounting, Kernel, ProgramCost, Programs},
+    bpf::{Capacity, CostAccounting, Kernel, Preparing, ProgramCost, Programs},
     clock,
     profiler::{self, Target},
     worker::Worker,
@@ -116,7 +116,8 @@ fn attach_empty(target: &Target) -> Result<Kernel> {
     let tids = worker.tids()?;
     let python = worker.python(&interpreter, &tids)?;
     let config = profiler::config(target, &interpreter, &python)?;
-    let kernel = Kernel::load(&config, &Settings::default(), Capacity::FULL, false)?;
+    let kernel =
+        Kernel::load(Preparing::start(), &config, &Settings::default(), Capacity::FULL, false)?;
     kernel.sites().attach(Programs::Empty, &profiler::site_points(&interpreter))?;
     Ok(kernel)
 }

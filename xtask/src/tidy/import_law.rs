@@ -179,7 +179,7 @@ mod tests {
     fn crates_stay_in_their_rooms() {
         for (file, crate_name) in [
             ("bpf/load.rs", "aya"),
-            ("bpf.rs", "btf_rs"),
+            ("bpf.rs", "aya_log"),
             ("cli.rs", "clap"),
             ("view/top/draw.rs", "ratatui"),
             ("view/top.rs", "crossterm"),
@@ -263,7 +263,7 @@ mod tests {
     fn a_crate_without_a_room_is_a_breach() {
         let manifest = [
             "[dependencies]",
-            "btf-rs.workspace = true",
+            "aya-log.workspace = true",
             "# why",
             "left-pad = \"1\"",
             "",

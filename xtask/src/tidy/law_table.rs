@@ -142,7 +142,6 @@ pub const ROOMS: &[Room] = &[
             "anyhow",
             "aya",
             "aya_log",
-            "btf_rs",
             "bytemuck",
             "log",
             "nix",
