@@ -28,6 +28,8 @@ enum Measurement {
     Capture,
     /// Time added to each poll beside empty probes on the same sites
     Cost,
+    /// The time of an attach and a detach, and what the daemon needs for a thousand sessions
+    Daemon,
     /// What the daemon needs for ten thousand sessions, and for two hundred thousand over a run
     Scale,
     /// The time of a frame of ten thousand sessions, and the daemon's CPU at ten frames a second
@@ -41,6 +43,7 @@ impl Measurement {
             Self::Anatomy => "bench-anatomy",
             Self::Capture => "bench-capture",
             Self::Cost => "bench-cost",
+            Self::Daemon => "bench-daemon",
             Self::Scale => "bench-scale",
             Self::Top => "bench-top",
         }
