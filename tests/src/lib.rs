@@ -30,6 +30,7 @@
 
 pub mod accuracy;
 pub mod anatomy;
+pub mod bench;
 pub mod clock;
 pub mod code_pages;
 pub mod container;

@@ -262,6 +262,16 @@ impl Setting {
         self.workspace.join("target/tmp")
     }
 
+    /// The project's folder.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Where xtask puts what measurements compare with.
+    pub fn tools_folder(&self) -> PathBuf {
+        self.workspace.join("target/python/tools")
+    }
+
     /// The daemon's file.
     pub fn probe_file(&self) -> &Path {
         &self.probe

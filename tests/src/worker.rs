@@ -82,6 +82,12 @@ impl Worker {
         }
     }
 
+    /// The object of the next line with this word; others are left out.
+    pub fn skip_to(&mut self, word: &str, limit: Duration) -> Result<Value> {
+        let wanted = |line: &Line| Ok(object(line, word).ok());
+        self.program.find(word, limit, wanted)
+    }
+
     /// Whether it has not ended.
     pub fn is_running(&mut self) -> Result<bool> {
         self.program.is_running()

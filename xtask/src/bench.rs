@@ -1,16 +1,20 @@
 //! `cargo xtask bench`: builds and runs a measurement of `openrtc-tests`, as root.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{
+    ffi::OsString,
+    process::{Command, ExitCode, Stdio},
+};
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::{setup_python::Roots, tool, workspace::Workspace};
+use crate::{setup_python::Roots, step, tool, workspace::Workspace};
 
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Args {
     /// Which figures
+    #[arg(default_value = "all")]
     what: Measurement,
     /// Passed to the measurement
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -20,6 +24,8 @@ pub struct Args {
 /// A measurement.
 #[derive(Clone, Copy, ValueEnum)]
 enum Measurement {
+    /// What each way of looking costs a worker, ours and others: docs/performance.md
+    All,
     /// CPU seconds and stalls beside openrtc's own and the worker's account
     Accuracy,
     /// Sessions, classes and lines of a thousand random stalls beside the worker's own word
@@ -39,6 +45,7 @@ enum Measurement {
 impl Measurement {
     fn program(self) -> &'static str {
         match self {
+            Self::All => "bench",
             Self::Accuracy => "bench-accuracy",
             Self::Anatomy => "bench-anatomy",
             Self::Capture => "bench-capture",
@@ -50,7 +57,25 @@ impl Measurement {
     }
 }
 
+/// What the harness compares with, from PyPI.
+const COMPARED: &str = "py-spy==0.4.3";
+
+/// Installs it in a folder of its own, once.
+fn install_compared(workspace: &Workspace) -> Result<()> {
+    let folder = workspace.python_dir().join("tools");
+    if folder.join("bin/py-spy").exists() {
+        return Ok(());
+    }
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.args(["--root-user-action=ignore", "--target"]).arg(&folder).arg(COMPARED);
+    step::run(&format!("pip install {COMPARED}"), pip.stdin(Stdio::null()))
+}
+
 /// Measures; the exit code is the measurement's.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    if matches!(args.what, Measurement::All) {
+        install_compared(workspace)?;
+    }
     tool::run(workspace, Roots::LeaveOut, args.what.program(), &args.args)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::compare::{Accounts, COUNTED_S, Errors, Outcome, ratio_off};
+use super::compare::{Accounts, COUNTED_S, Errors, Outcome, Row, ratio_off};
 use super::stalls::Tally;
 use crate::setting::{Interpreter, Loop};
 use crate::truth::Truth;
@@ -73,6 +73,7 @@ fn lines(outcome: &Outcome) -> Vec<[String; 4]> {
         ),
         line("  mean error", none(), mean(&outcome.our_errors), mean(&outcome.their_errors)),
         line("  worst error", none(), worst(&outcome.our_errors), worst(&outcome.their_errors)),
+        line("worst error of off-CPU and run queue", none(), worst_wait(outcome), none()),
         line("stalls reported", ours.real.to_string(), ours.reported.to_string(), {
             their(|tally| tally.reported.to_string())
         }),
@@ -86,6 +87,16 @@ fn lines(outcome: &Outcome) -> Vec<[String; 4]> {
         line("  worst error of a duration", none(), worst_ms(ours), their(worst_ms)),
         line("  reported while it still ran", none(), ours.early.to_string(), none()),
     ]
+}
+
+/// Whose waits are told worst, and by how much.
+fn worst_wait(outcome: &Outcome) -> String {
+    let off = |row: &Row| (row.our_wait_s - row.true_wait_s).abs();
+    let worst = outcome.rows.iter().max_by(|a, b| off(a).total_cmp(&off(b)));
+    worst.map_or_else(String::new, |row| {
+        let (ours, truth) = (row.our_wait_s * 1e3, row.true_wait_s * 1e3);
+        format!("{ours:.1} ms of {truth:.1} ms {}", row.session)
+    })
 }
 
 fn found(tally: &Tally) -> String {

@@ -1,0 +1,46 @@
+//! What each way of looking costs a worker, and how well it sees: `openrtc_tests::bench`. Ends with 1 when a goal is
+//! missed.
+
+use std::{fs, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use openrtc_tests::{
+    bench::{
+        self,
+        options::{self, Asked, Options},
+        performance, report,
+    },
+    setting::Setting,
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let options = match Options::from_command_line(std::env::args().skip(1))? {
+        Asked::Help => {
+            print!("{}", options::USAGE);
+            return Ok(true);
+        }
+        Asked::Bench(options) => options,
+    };
+    let setting = Setting::from_environment()?;
+    let tables = bench::run(&setting, &options)?;
+    let folder = setting.workspace().join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let text = serde_json::to_string_pretty(&report::json(&tables))?;
+    fs::write(folder.join("performance.json"), text)?;
+    if options.updates_docs {
+        let docs = setting.workspace().join("docs/performance.md");
+        performance::update(&docs, &tables, options.rounds)?;
+    }
+    Ok(tables.iter().flat_map(report::goals).all(|goal| goal.is_met))
+}
