@@ -81,6 +81,11 @@ pub static BOARD: Array<Board> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static THREAD_SLOTS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_THREADS, 0);
 
+/// Slots again, each at its thread's id modulo the length: a hint, that saves most look-ups in
+/// [`THREAD_SLOTS`]. It holds where the slot's own id is the thread's. Written and read here only.
+#[map]
+pub static NEAR_THREADS: Array<u32> = Array::with_max_entries(MAX_THREADS, 0);
+
 /// The threads; who writes which field stands at [`Thread`].
 #[map]
 pub static THREADS: Array<Thread> = Array::with_max_entries(MAX_THREADS, BPF_F_MMAPABLE);

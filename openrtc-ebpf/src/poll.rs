@@ -113,11 +113,11 @@ fn enter(context: u64, via: u32) {
         return loss::count(Loss::TagUnreadable);
     };
     // An entered context cannot be entered again: Python raises, and never leaves it.
-    if head.entered != 0 {
+    if head.is_entered {
         return;
     }
     let tid = current_tid();
-    let Some(thread) = thread::find_or_start(tid, Task::current()) else { return };
+    let Some(thread) = thread::find_own_or_start(tid) else { return };
     // SAFETY: a map value, on whose thread we run.
     let Parts { polls, hits, scratch, clock, on_loop, backlog, waits, call_at } =
         unsafe { parts(thread) };
@@ -173,7 +173,7 @@ fn exit(context: u64, via: u32) {
     }
     // A thread without an account has not entered a context since we attached.
     let tid = current_tid();
-    let Some(thread) = thread::find(tid) else { return };
+    let Some(thread) = thread::find_own(tid) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, hits, clock, on_loop, backlog, waits, .. } = unsafe { parts(thread) };
     if via == via::RUN {
@@ -243,7 +243,7 @@ fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
     if settings.accounts == 0 {
         return;
     }
-    let Some(thread) = thread::find(current_tid()) else { return };
+    let Some(thread) = thread::find_own(current_tid()) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
     scratch.has_set = 1;
@@ -271,7 +271,7 @@ fn begin_step(task: u64) {
     if settings().is_none_or(|settings| settings.accounts == 0) {
         return;
     }
-    let Some(thread) = thread::find(current_tid()) else { return };
+    let Some(thread) = thread::find_own(current_tid()) else { return };
     // SAFETY: as in `enter`.
     let Parts { polls, scratch, clock, on_loop, .. } = unsafe { parts(thread) };
     let Some(top) = polls.top().copied() else { return };

@@ -15,7 +15,7 @@ use openrtc_common::{
     wait::{Key, kind},
 };
 
-use crate::{loss, maps::config, seen, task::Task, thread};
+use crate::{loss, seen, task::Task, thread};
 
 /// `TASK_RUNNING`: <https://github.com/torvalds/linux/blob/v5.15/include/linux/sched.h#L84>.
 const TASK_RUNNING: u32 = 0;
@@ -28,14 +28,13 @@ const TASK_DEAD: u32 = 0x80;
 /// `sched_switch(preempt, prev, next)`: one thread leaves this CPU, another gets it.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    let next = Task(ctx.arg(2));
-    // The thread that leaves is still the current one: that spares a read.
-    let current = bpf_get_current_pid_tgid();
-    if (current >> 32) as u32 == config().tgid {
-        leave(current as u32, ctx.arg::<u64>(0) as u8 != 0, Task(ctx.arg(1)));
+    let (prev, next) = (Task(ctx.arg(1)), Task(ctx.arg(2)));
+    if prev.is_workers() {
+        // It is still the current one: that spares a read.
+        leave(bpf_get_current_pid_tgid() as u32, ctx.arg::<u64>(0) as u8 != 0, prev);
     }
     if next.is_workers() {
-        enter(next, (current >> 32) as u32);
+        enter(next, prev.tgid());
     }
     0
 }

@@ -24,22 +24,49 @@ use crate::{
     memory::WorkerMemory,
 };
 
-/// The part of a `Context` that a poll needs, from `ctx_vars` on.
+/// The part of a `Context` that a poll needs, from `ctx_vars` on, as it stands in the worker.
 #[derive(Clone, Copy, AnyBitPattern)]
 #[repr(C)]
+struct Head {
+    vars: u64,
+    _weakrefs: u64,
+    entered: u32,
+    _pad: u32,
+}
+
+/// What a poll needs of a `Context`.
+#[derive(Clone, Copy)]
 pub struct Context {
     /// The map of its variables.
     pub vars: u64,
-    _weakrefs: u64,
-    /// Not 0 while it is entered.
-    pub entered: u32,
-    _pad: u32,
+    /// Whether it is entered.
+    pub is_entered: bool,
 }
+
+/// Of what [`read_head`] returns: an object's address is even.
+const IS_ENTERED: u64 = 1;
+/// The same: no address of user space.
+const UNREADABLE: u64 = 1 << 63;
 
 /// Reads the context at `addr`.
 #[inline(always)]
 pub fn context(addr: u64) -> Option<Context> {
-    WorkerMemory.read(addr.wrapping_add(u64::from(config().python.context_vars)))
+    let head = read_head(addr.wrapping_add(u64::from(config().python.context_vars)));
+    let vars = head & !IS_ENTERED;
+    (head & UNREADABLE == 0).then_some(Context { vars, is_entered: vars != head })
+}
+
+/// The address of the map, and with it whether the context is entered.
+///
+/// Not inlined, and in one word: a function with little on its stack has it on the kernel's own, where
+/// the kernel soon sees that a copy may go to. From 6.13 on the entry's larger stack is elsewhere, and there
+/// the same check takes longer than the copy.
+#[inline(never)]
+fn read_head(addr: u64) -> u64 {
+    match WorkerMemory.read::<Head>(addr) {
+        Some(head) => head.vars & !(IS_ENTERED | UNREADABLE) | u64::from(head.entered != 0),
+        None => UNREADABLE,
+    }
 }
 
 /// The slot of the tag in `context`, which stands at `addr`. What cannot be read counts as lost

@@ -41,14 +41,21 @@ impl Task {
         Task(unsafe { bpf_get_current_task() })
     }
 
-    /// Whether it is one of the worker's threads, of a task that is a tracepoint's own argument: the
-    /// verifier knows what it points at, and the offset as a constant, so that this is one load and no
-    /// call of a helper. It is done for every stranger.
+    /// Whether it is one of the worker's threads; of a tracepoint's own argument only. It is asked of
+    /// every stranger.
     #[inline(always)]
     pub fn is_workers(self) -> bool {
+        self.tgid() == config().tgid
+    }
+
+    /// Its process id, in the initial pid namespace; of a tracepoint's own argument only: the verifier
+    /// knows what that points at, and the offset as a constant, so that this is one load and no call of a
+    /// helper.
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
         let at = self.0 + u64::from(config().kernel.task_tgid);
         // SAFETY: the verifier has seen that it is a field of the kernel's own struct.
-        unsafe { (at as *const u32).read_volatile() == config().tgid }
+        unsafe { (at as *const u32).read_volatile() }
     }
 
     /// Its thread id, in the initial pid namespace.

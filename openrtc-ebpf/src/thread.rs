@@ -8,12 +8,12 @@ use aya_log_ebpf::debug;
 use openrtc_common::{
     account::{Clock, Reading, state},
     loss::Loss,
-    thread::Thread,
+    thread::{MAX_THREADS, Thread},
 };
 
 use crate::{
     loss,
-    maps::{FREE_THREADS, THREAD_SLOTS, THREADS},
+    maps::{FREE_THREADS, NEAR_THREADS, THREAD_SLOTS, THREADS},
     task::Task,
 };
 
@@ -23,17 +23,53 @@ const READ_TRIES: u32 = 4;
 /// The thread's account, if it has one.
 #[inline(always)]
 pub fn find(tid: u32) -> Option<*mut Thread> {
-    // SAFETY: the value is one aligned word, copied at once.
-    let slot = unsafe { THREAD_SLOTS.get(tid) }.copied()?;
-    THREADS.get_ptr_mut(slot)
+    recall(tid).or_else(|| THREADS.get_ptr_mut(slot(tid)?))
+}
+
+/// The account of the thread that this program runs on, if it has one; the next time it is found faster.
+///
+/// Only the thread itself brings a found slot near: it lives, so no other with its id begins meanwhile.
+#[inline(always)]
+pub fn find_own(tid: u32) -> Option<*mut Thread> {
+    recall(tid).or_else(|| {
+        let slot = slot(tid)?;
+        bring_near(tid, slot);
+        THREADS.get_ptr_mut(slot)
+    })
 }
 
 /// The thread's account, a new one if it had none; `task` is the thread.
 #[inline(always)]
 pub fn find_or_start(tid: u32, task: Task) -> Option<*mut Thread> {
-    match find(tid) {
-        Some(thread) => Some(thread),
-        None => start(tid, task, state::UNKNOWN, BPF_NOEXIST),
+    find(tid).or_else(|| start(tid, task, state::UNKNOWN, BPF_NOEXIST))
+}
+
+/// The same for the thread that this program runs on.
+#[inline(always)]
+pub fn find_own_or_start(tid: u32) -> Option<*mut Thread> {
+    find_own(tid).or_else(|| start(tid, Task::current(), state::UNKNOWN, BPF_NOEXIST))
+}
+
+#[inline(always)]
+fn slot(tid: u32) -> Option<u32> {
+    // SAFETY: the value is one aligned word, copied at once.
+    unsafe { THREAD_SLOTS.get(tid) }.copied()
+}
+
+/// The account at the place that is near for this thread, if it is the thread's.
+#[inline(always)]
+fn recall(tid: u32) -> Option<*mut Thread> {
+    let slot = NEAR_THREADS.get(tid % MAX_THREADS)?;
+    let thread = THREADS.get_ptr_mut(*slot)?;
+    // SAFETY: a map value.
+    (unsafe { (*thread).tid } == tid).then_some(thread)
+}
+
+#[inline(always)]
+fn bring_near(tid: u32, slot: u32) {
+    if let Some(near) = NEAR_THREADS.get_ptr_mut(tid % MAX_THREADS) {
+        // SAFETY: a map value, one aligned word.
+        unsafe { *near = slot };
     }
 }
 
@@ -65,6 +101,8 @@ fn start(tid: u32, task: Task, doing: u32, flags: u32) -> Option<*mut Thread> {
         }
         return find(tid);
     }
+    // Also over a dead thread of the same id, whose slot still has it.
+    bring_near(tid, slot);
     debug!(&(), "slot {} for thread {}", slot, tid);
     Some(thread)
 }
@@ -119,11 +157,21 @@ pub fn read_clock(clock: *mut Clock, at_ns: u64) -> Reading {
     }
     let mut reading = Reading::default();
     for _ in 0..READ_TRIES {
-        // SAFETY: callers pass a pointer into a map value.
-        let (copy, turns) =
-            unsafe { (clock.read_volatile(), (&raw const (*clock).turns).read_volatile()) };
-        reading = copy.read_as(at_ns, state::ON_CPU);
-        if copy.turns == turns {
+        // SAFETY: callers pass a pointer into a map value. Volatile, so that all is read between the turns.
+        let (turns, read) = unsafe {
+            let turns = (&raw const (*clock).turns).read_volatile();
+            let read = Clock {
+                since_at_ns: (&raw const (*clock).since_at_ns).read_volatile(),
+                on_cpu_ns: (&raw const (*clock).on_cpu_ns).read_volatile(),
+                off_cpu_ns: (&raw const (*clock).off_cpu_ns).read_volatile(),
+                run_queue_ns: (&raw const (*clock).run_queue_ns).read_volatile(),
+                ..Clock::default()
+            };
+            (turns, read)
+        };
+        reading = read.read_as(at_ns, state::ON_CPU);
+        // SAFETY: as above.
+        if turns == unsafe { (&raw const (*clock).turns).read_volatile() } {
             break;
         }
     }
