@@ -69,7 +69,7 @@ pub unsafe fn leave(thread: *mut Thread, now_ns: u64) -> Option<u64> {
         return None;
     };
     // The thread's own, which nobody has entered.
-    if head.entered == 0 {
+    if !head.is_entered {
         return None;
     }
     seen.context = context;

@@ -19,6 +19,7 @@ use super::{
     cause::{Causes, Class, GilPlaces},
     fold::Folded,
     look::ThreadLook,
+    mode::Mode,
     snapshot::Stall,
 };
 
@@ -103,7 +104,8 @@ impl StallIds {
 struct Settling {
     known: Known,
     ended_at_ns: u64,
-    late: u32,
+    /// Who was polled late behind it, so far; `None` where nobody can tell, because polls are sampled.
+    late: Option<u32>,
 }
 
 /// All stalls of a worker.
@@ -245,8 +247,9 @@ impl Stalls {
         }
     }
 
-    /// The kernel says that a stall has ended. It is kept until its loop has caught up.
-    pub fn end(&mut self, end: &StallEnd, tag: &TagText) -> u64 {
+    /// The kernel says that a stall has ended, or samples do. It is kept until its loop has caught up, which probes
+    /// can tell.
+    pub fn end(&mut self, end: &StallEnd, tag: &TagText, seen_by: Mode) -> u64 {
         let event = &end.event;
         let before =
             self.find(event.tid, event.started_at_ns).map(|index| self.ongoing.swap_remove(index));
@@ -261,7 +264,8 @@ impl Stalls {
         let mut known = self.known(before, event.tid, &ended, tag, &waits);
         known.explain(&self.gil);
         let stall_id = known.stall.stall_id;
-        self.settling.push(Settling { known, ended_at_ns, late: 0 });
+        let late = (seen_by == Mode::Exact).then_some(0);
+        self.settling.push(Settling { known, ended_at_ns, late });
         stall_id
     }
 
@@ -273,9 +277,9 @@ impl Stalls {
         for mut it in std::mem::take(&mut self.settling) {
             let look = threads.iter().find(|look| look.thread.tid == it.known.tid);
             let backlog = look.map(|look| look.thread.backlog).unwrap_or_default();
-            let is_its = backlog.stall_at_ns == it.known.started_at_ns;
+            let is_its = backlog.stall_at_ns == it.known.started_at_ns && it.late.is_some();
             if is_its {
-                it.late = backlog.count;
+                it.late = Some(backlog.count);
             }
             let has_slept = look.is_some_and(|look| look.thread.waits.idle_at_ns > it.ended_at_ns);
             let is_over = !is_its || backlog.ended_at_ns == 0 || has_slept;
@@ -284,8 +288,8 @@ impl Stalls {
                 continue;
             }
             let each_ns = it.known.stall.duration_ns;
-            let late = Late { count: it.late, each_ns, session_ids: Vec::new() };
-            it.known.stall.anatomy.late = Some(late);
+            let late = |count| Late { count, each_ns, session_ids: Vec::new() };
+            it.known.stall.anatomy.late = it.late.map(late);
             settled.push(it.known);
         }
         self.settling = waiting;
@@ -403,7 +407,7 @@ impl Stalls {
                 self.unheard.push(known.key);
                 (known.stall.ongoing, known.stall.is_lower_bound) = (false, true);
                 let ended_at_ns = known.started_at_ns + known.stall.duration_ns;
-                self.settling.push(Settling { known, ended_at_ns, late: 0 });
+                self.settling.push(Settling { known, ended_at_ns, late: Some(0) });
             } else {
                 self.lost_ends += 1;
             }

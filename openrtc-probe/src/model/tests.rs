@@ -10,6 +10,7 @@ use openrtc_common::{
     wait::{self, Waits},
 };
 
+use super::mode::Mode;
 use super::*;
 
 mod sampling;
@@ -190,7 +191,7 @@ fn a_stall_is_reported_while_it_runs_and_once_when_it_ends() {
     let stall = ledger.blame(&known, 51_000 * US);
     assert!(stall.ongoing && stall.session_id.as_deref() == Some("AJ_1"));
     assert!(ledger.stalls.watch(60_000 * US, &stalled(60_000), tags).is_empty(), "once");
-    ledger.stalls.end(&stall_end(1000, 70_000, &Waits::default()), &tag("AJ_1"));
+    ledger.stalls.end(&stall_end(1000, 70_000, &Waits::default()), &tag("AJ_1"), Mode::Exact);
     let known = ledger.stalls.settle(71_001 * US, &[loop_thread(71_001, 0, None)], false).remove(0);
     let ended = ledger.list(known, &[], 71_001 * US);
     assert_eq!((ended.stall_id, ended.ongoing, ended.duration_ns), (1, false, 70_000 * US));
@@ -228,7 +229,7 @@ fn an_ended_stall_says_why_and_the_waits_of_another_poll_do_not_count() {
     waits.end(60_000 * US, 0);
     let mut ledger = ledger();
     let mut causes = |from_us| {
-        ledger.stalls.end(&stall_end(from_us, 70_000, &waits), &tag("AJ_1"));
+        ledger.stalls.end(&stall_end(from_us, 70_000, &waits), &tag("AJ_1"), Mode::Exact);
         let settled = ledger.stalls.settle(u64::MAX / 2, &[], true);
         settled[0].stall.anatomy.causes.iter().collect::<Vec<_>>()
     };
@@ -252,7 +253,7 @@ fn an_ended_stall_waits_for_its_loop_to_catch_up() {
         look
     };
     let end = stall_end(1000, 70_000, &Waits::default());
-    ledger.stalls.end(&end, &tag("AJ_1"));
+    ledger.stalls.end(&end, &tag("AJ_1"), Mode::Exact);
     let busy = [thread(backlog(2, 71_000), 900)];
     assert!(ledger.stalls.settle(72_000 * US, &busy, false).is_empty());
     assert_eq!(ledger.stalls.next_watch_ns(72_000 * US, &[]), 77_000 * US, "soon");
@@ -262,14 +263,14 @@ fn an_ended_stall_waits_for_its_loop_to_catch_up() {
     assert_eq!((late.count, late.total_ns()), (5, 5 * 70_000 * US));
     // One that the programs have closed, one that another stall has taken over, and one that is not
     // waited for any longer.
-    ledger.stalls.end(&end, &tag("AJ_1"));
+    ledger.stalls.end(&end, &tag("AJ_1"), Mode::Exact);
     let closed = [thread(backlog(3, 0), 900)];
     assert_eq!(ledger.stalls.settle(72_000 * US, &closed, false).len(), 1);
-    ledger.stalls.end(&end, &tag("AJ_1"));
+    ledger.stalls.end(&end, &tag("AJ_1"), Mode::Exact);
     let of_another = [thread(Backlog { stall_at_ns: 73_000 * US, ..backlog(9, 90_000) }, 900)];
     let settled = ledger.stalls.settle(92_000 * US, &of_another, false);
     assert_eq!(settled[0].stall.anatomy.late.as_ref().unwrap().count, 0, "not those of another");
-    ledger.stalls.end(&end, &tag("AJ_1"));
+    ledger.stalls.end(&end, &tag("AJ_1"), Mode::Exact);
     assert_eq!(ledger.stalls.settle(72_000 * US, &busy, true).len(), 1);
 }
 
@@ -278,7 +279,11 @@ fn the_same_stall_within_a_minute_is_one_entry_that_shows_the_worst() {
     const S: u64 = 1_000_000;
     let mut ledger = ledger();
     let mut end = |from_us, wall_us, line| {
-        ledger.stalls.end(&stall_end(from_us, wall_us, &Waits::default()), &tag("AJ_1"));
+        ledger.stalls.end(
+            &stall_end(from_us, wall_us, &Waits::default()),
+            &tag("AJ_1"),
+            Mode::Exact,
+        );
         let mut known = ledger.stalls.settle(0, &[], true).remove(0);
         let frame = anatomy::Frame { line: Some(line), is_user: true, ..Default::default() };
         let stack = Some(Stack { frames: vec![frame], is_complete: true });

@@ -13,7 +13,7 @@ use openrtc_common::{
 use super::{Now, Profiler, native::Natives, python::Seen, tag_of};
 use crate::{
     host::stolen::{between, stolen_ns},
-    model::{Capture, MAX_BYSTANDERS, Process, Stall, Subject, ThreadLook, Wanted, class_of},
+    model::{Capture, MAX_BYSTANDERS, Mode, Process, Stall, Subject, ThreadLook, Wanted, class_of},
     worker::process_name,
 };
 
@@ -103,9 +103,9 @@ impl Profiler {
     }
 
     /// A stall has ended: what it left behind is looked up now, before it is gone.
-    pub(super) fn end_stall(&mut self, end: &StallEnd, now: Now) {
+    pub(super) fn end_stall(&mut self, end: &StallEnd, seen_by: Mode, now: Now) {
         let tag = tag_of(&self.kernel, end.event.slot);
-        let stall_id = self.ledger.stalls.end(end, &tag);
+        let stall_id = self.ledger.stalls.end(end, &tag, seen_by);
         self.name(&tag, end.event.slot);
         let stolen_ns = self.lookout.stolen.since(end.event.started_at_ns);
         let Some(stall) = self.ledger.stalls.get_mut(stall_id) else { return };

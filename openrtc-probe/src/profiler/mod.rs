@@ -43,7 +43,9 @@ use crate::{
     bpf::{Kernel, ProgramCost, Reaper, Told},
     cpython::{Python, memory::RemoteAddr},
     host::own::{own_cpu_ns, own_rss_bytes},
-    model::{Expense, Fact, Ledger, Look, Sample, SlotLook, SmolStr, Snapshot, Stall, ThreadLook},
+    model::{
+        Expense, Fact, Ledger, Look, Mode, Sample, SlotLook, SmolStr, Snapshot, Stall, ThreadLook,
+    },
     worker::{Interpreter, Worker},
 };
 
@@ -172,7 +174,7 @@ impl Profiler {
         while let Some(told) = self.kernel.next_event() {
             match told {
                 Told::StallEnd(end) => {
-                    self.end_stall(&end, now);
+                    self.end_stall(&end, Mode::Exact, now);
                     has_ended = true;
                 }
                 Told::Event(event) => match event.kind {

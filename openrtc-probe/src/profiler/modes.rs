@@ -193,7 +193,7 @@ impl Profiler {
             self.tell_base(slot, at);
         }
         for end in &ends {
-            self.end_stall(end, now);
+            self.end_stall(end, Mode::Sampled, now);
         }
         if self.modes.mode == Mode::Exact
             && let Some(sampled) = &mut self.modes.sampled

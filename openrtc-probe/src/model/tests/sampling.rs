@@ -3,7 +3,7 @@
 use openrtc_common::session::UNTAGGED;
 
 use super::*;
-use crate::model::{Mode, ModeChange, Reason, Sampling};
+use crate::model::{ModeChange, Reason, Sampling};
 
 const S: u64 = 1_000_000;
 
@@ -76,4 +76,14 @@ fn only_the_last_changes_are_kept_and_all_are_counted() {
     }
     let accounting = ledger.picture(&look(S, vec![], vec![]), false).accounting;
     assert_eq!((accounting.changes.len(), accounting.change_count), (16, 39));
+}
+
+#[test]
+fn who_waited_for_a_stall_that_samples_tell_of_is_not_known() {
+    for (seen_by, late) in [(Mode::Exact, Some(0)), (Mode::Sampled, None)] {
+        let mut ledger = ledger();
+        ledger.stalls.end(&stall_end(1_000, 70_000, &Waits::default()), &tag("AJ_1"), seen_by);
+        let settled = ledger.stalls.settle(71_000 * US, &[], true);
+        assert_eq!(settled[0].stall.anatomy.late.as_ref().map(|late| late.count), late);
+    }
 }

@@ -126,10 +126,18 @@ fn stalls_of_the_last_minute_are_counted_by_session() {
     };
     for from_us in [S / 2, S - 20_000] {
         watch(&mut ledger, from_us + 51_000, Some((1, from_us)));
-        ledger.stalls.end(&stall_end(from_us, 52_000, &Waits::default()), &tag("AJ_1"));
+        ledger.stalls.end(
+            &stall_end(from_us, 52_000, &Waits::default()),
+            &tag("AJ_1"),
+            Mode::Exact,
+        );
     }
     // Over before anybody looked.
-    ledger.stalls.end(&stall_end(S + 500_000, 52_000, &Waits::default()), &tag("AJ_1"));
+    ledger.stalls.end(
+        &stall_end(S + 500_000, 52_000, &Waits::default()),
+        &tag("AJ_1"),
+        Mode::Exact,
+    );
     assert_eq!(counted(&mut ledger, 2 * S), (3, vec![2, 1]));
     let (count, by_second) = counted(&mut ledger, 61 * S);
     assert_eq!((count, by_second.len(), by_second[0]), (0, 60, 1), "the first second has left");
