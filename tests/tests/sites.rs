@@ -16,7 +16,7 @@ use openrtc_tests::{
     worker::Worker,
 };
 
-const CYCLES: usize = 20;
+const CYCLES: usize = 8;
 /// A worker of thousands of polls a second runs over its probes long before.
 const SOON: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);

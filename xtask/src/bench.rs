@@ -57,7 +57,7 @@ impl Measurement {
     }
 }
 
-/// What the harness compares with, from PyPI.
+/// What the harness compares with, from the Python package index.
 const COMPARED: &str = "py-spy==0.4.3";
 
 /// Installs it in a folder of its own, once.

@@ -100,7 +100,7 @@ impl Contender {
                 Ok(Ok(Looking::InProcess))
             }
             Kind::PySpy(words) => py_spy(setting, worker.pid, words),
-            Kind::Bpftrace => bpftrace(worker.pid),
+            Kind::Bpftrace => bpftrace(worker),
         }
     }
 }
@@ -159,13 +159,17 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// bpftrace, with one line that counts at the polls' sites.
-fn bpftrace(pid: i32) -> Result<Result<Looking, String>> {
+fn bpftrace(worker: &Worker) -> Result<Result<Looking, String>> {
     let Some(file) = on_path("bpftrace") else {
         return Ok(Err("bpftrace is not installed".into()));
     };
-    let (points, kernel) = empty(pid)?;
+    let (points, kernel) = empty(worker.pid)?;
     drop(kernel);
-    let polls = ["run_enter", "run_exit", "context_enter", "context_exit"];
+    // Those that polls of this loop run over: builds of it may refuse an instruction within a named function.
+    let polls = match worker.ready["loop"].as_str() {
+        Some("uvloop") => ["context_enter", "context_exit"],
+        _ => ["run_enter", "run_exit"],
+    };
     let probes: Vec<String> = points
         .iter()
         .filter(|point| polls.contains(&point.program))
@@ -174,12 +178,18 @@ fn bpftrace(pid: i32) -> Result<Result<Looking, String>> {
     let line =
         format!("BEGIN {{ printf(\"begun\\n\"); }} {} {{ @[tid] = count(); }}", probes.join(","));
     let mut command = Command::new(file);
-    command.args(["-p", &pid.to_string(), "-e", &line]).stdin(Stdio::null());
+    // Of a stripped file it cannot know that these are whole instructions: we do.
+    command.args(["--unsafe", "-p", &worker.pid.to_string(), "-e", &line]).stdin(Stdio::null());
     let mut program = Program::start("bpftrace", &mut command)?;
     let begun = |line: &Line| Ok(line.text.starts_with("begun").then_some(()));
     match program.find("bpftrace to begin", BEGIN, begun) {
         Ok(()) => Ok(Ok(Looking::Program(Box::new(program)))),
-        Err(why) => Ok(Err(format!("bpftrace does not attach: {why:#}"))),
+        Err(why) => {
+            // It warns of much before it says what is wrong.
+            let said = format!("{why:#}");
+            let last = said.rsplit("ERROR: ").next().unwrap_or_default();
+            Ok(Err(format!("does not attach: {last}")))
+        }
     }
 }
 

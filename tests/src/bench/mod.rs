@@ -11,6 +11,7 @@ pub mod paired;
 pub mod performance;
 pub mod phase;
 pub mod report;
+pub mod store;
 
 use std::time::Duration;
 

@@ -13,7 +13,8 @@ usage: bench [--loops asyncio,uvloop] [--rates 1000,0] [--contenders exact,sampl
              [--rounds 9] [--seconds 1] [--quick] [--update-docs]
 
 What each way of looking costs a worker: phases with it and without alternate in one run, at each rate of polls
-(0: back to back). Writes target/bench/performance.json; --update-docs also the table in docs/performance.md.
+(0: back to back). Keeps all figures in target/bench/performance.json, where those of other runs stay; --update-docs
+makes the table in docs/performance.md of all of them.
 --quick: two rounds of half a second, to try it out. Started by `cargo xtask bench`.
 ";
 

@@ -10,10 +10,10 @@ const BEGIN: &str = "<!-- made by cargo xtask bench: begin -->";
 const END: &str = "<!-- made by cargo xtask bench: end -->";
 
 /// Puts the tables in the place of those that are there.
-pub fn update(file: &Path, tables: &[Table], rounds: usize) -> Result<()> {
+pub fn update(file: &Path, tables: &[Table]) -> Result<()> {
     let shown = file.display();
     let text = fs::read_to_string(file).with_context(|| format!("reading {shown}"))?;
-    let text = put(&text, &markdown(tables, rounds))
+    let text = put(&text, &markdown(tables))
         .with_context(|| format!("{shown} has no place for the table"))?;
     fs::write(file, text).with_context(|| format!("writing {shown}"))
 }
@@ -25,9 +25,10 @@ fn put(text: &str, table: &str) -> Option<String> {
 }
 
 /// One table for each loop, and its goals.
-pub fn markdown(tables: &[Table], rounds: usize) -> String {
+pub fn markdown(tables: &[Table]) -> String {
     let mut text = String::new();
     for table in tables {
+        let rounds = table.lines.iter().map(|line| line.added.rounds().len()).max().unwrap_or(0);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{} on {}, {rounds} rounds:\n", table.interpreter, table.kind);
         text.push_str("| rate | who looks | added, of one core | a poll, with / without | timer late, p50 | p99 |\n");

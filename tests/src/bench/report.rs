@@ -187,7 +187,9 @@ mod tests {
     fn line(name: &str, rate: u32, added: &[f64]) -> Line {
         let contender = CONTENDERS.iter().find(|it| it.name == name).unwrap();
         let mut line = Line::new(rate, contender);
-        added.iter().for_each(|it| line.added.push(*it));
+        for it in added {
+            line.added.push(*it);
+        }
         line
     }
 

@@ -8,7 +8,7 @@ use openrtc_tests::{
     bench::{
         self,
         options::{self, Asked, Options},
-        performance, report,
+        performance, report, store,
     },
     setting::Setting,
 };
@@ -33,14 +33,16 @@ fn run() -> Result<bool> {
         Asked::Bench(options) => options,
     };
     let setting = Setting::from_environment()?;
-    let tables = bench::run(&setting, &options)?;
+    let new = bench::run(&setting, &options)?;
+    let is_met = new.iter().flat_map(report::goals).all(|goal| goal.is_met);
     let folder = setting.workspace().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let text = serde_json::to_string_pretty(&report::json(&tables))?;
-    fs::write(folder.join("performance.json"), text)?;
+    let file = folder.join("performance.json");
+    let mut tables = store::read(&file)?;
+    store::merge(&mut tables, new);
+    store::write(&file, &tables)?;
     if options.updates_docs {
-        let docs = setting.workspace().join("docs/performance.md");
-        performance::update(&docs, &tables, options.rounds)?;
+        performance::update(&setting.workspace().join("docs/performance.md"), &tables)?;
     }
-    Ok(tables.iter().flat_map(report::goals).all(|goal| goal.is_met))
+    Ok(is_met)
 }

@@ -30,14 +30,14 @@ const SETTLE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
 const MB: f64 = 1_048_576.0;
 
-/// What is measured, in which unit, and what it must be below.
-const GOALS: [(&str, &str, f64); 6] = [
-    ("from exec to the first count", "ms", 500.0),
-    ("from SIGTERM to the last breakpoint", "ms", f64::INFINITY),
-    ("CPU with --json", "% of a core", 1.0),
-    ("CPU with the live table", "% of a core", 1.0),
-    ("resident set, at the end", "MB", 40.0),
-    ("resident set, grown meanwhile", "MB", 1.0),
+/// What is measured, in which unit, and what it must be below, if there is such a demand.
+const GOALS: [(&str, &str, Option<f64>); 6] = [
+    ("from exec to the first count", "ms", Some(500.0)),
+    ("from SIGTERM to the last breakpoint", "ms", None),
+    ("CPU with --json", "% of a core", Some(1.0)),
+    ("CPU with the live table", "% of a core", Some(1.0)),
+    ("resident set, at the end", "MB", Some(40.0)),
+    ("resident set, grown meanwhile", "MB", Some(1.0)),
 ];
 
 fn main() -> ExitCode {
@@ -67,9 +67,15 @@ fn run() -> Result<bool> {
         let found =
             [attach.middle, detach.middle, json_pct, table_pct, last_mb, last_mb - first_mb];
         for ((what, unit, goal), found) in GOALS.into_iter().zip(found) {
-            let verdict = if found < goal { "PASS" } else { "FAIL" };
-            println!("{verdict}  {kind:<8} {what:<36} {found:>8.2} {unit}, goal {goal}");
-            passed &= found < goal;
+            let is_met = goal.is_none_or(|goal| found < goal);
+            let verdict = match goal {
+                Some(_) if is_met => "PASS",
+                Some(_) => "FAIL",
+                None => "    ",
+            };
+            let goal = goal.map_or_else(String::new, |goal| format!(", goal {goal}"));
+            println!("{verdict}  {kind:<8} {what:<36} {found:>8.2} {unit}{goal}");
+            passed &= is_met;
         }
         println!("      {kind:<8} attach {attach}, detach {detach}");
     }
