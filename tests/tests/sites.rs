@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use openrtc_common::config::Settings;
 use openrtc_probe::{
-    bpf::{Capacity, CostAccounting, Kernel, Preparing, Programs, SitePoint},
+    bpf::{Busiest, Capacity, CostAccounting, Kernel, Preparing, Programs, SitePoint},
     profiler,
     worker::Worker as Seen,
 };
@@ -58,7 +58,7 @@ fn come_and_go(kernel: &Kernel, points: &[SitePoint], pid: i32) -> Result<[f64; 
         std::thread::sleep(LOOK);
     }
     let began = Instant::now();
-    kernel.sites().detach();
+    kernel.sites().detach(Busiest::default());
     let detach_ms = began.elapsed().as_secs_f64() * 1e3;
     let left = code_pages::differences(pid)?;
     ensure!(left.is_empty(), "left in the worker: {left:?}");

@@ -25,5 +25,5 @@ pub use kernel_layout::kernel_layout;
 pub use onlooker::Onlooker;
 pub use read::Told;
 pub use reap::Reaper;
-pub use sites::{Programs, SitePoint, Sites};
+pub use sites::{Busiest, Programs, SitePoint, Sites};
 pub use trial::{Trial, trial};

@@ -45,22 +45,36 @@ pub(super) struct Loaded {
     links: Vec<(&'static str, UProbeLink)>,
 }
 
-/// Which probes go first: the ones that every poll runs over. The kernel closes one after the other, whoever asks:
-/// some 90 ms each, which it waits for its CPUs.
-const FIRST_OUT: [&str; 5] =
-    ["run_enter", "context_enter", "run_exit", "context_exit", "task_step"];
+/// Which probes go first: the ones that every poll runs over. The kernel closes one after the other, whoever asks,
+/// and waits for all its CPUs each time.
+const FIRST_OUT: [[&str; 2]; 2] = [["run_enter", "run_exit"], ["context_enter", "context_exit"]];
+
+/// By which way most polls are entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Busiest {
+    /// `Context.run`: the stdlib loop.
+    #[default]
+    Run,
+    /// `PyContext_Enter`: uvloop.
+    Context,
+}
 
 impl Loaded {
-    fn detach(&mut self) {
-        let rank = |program| FIRST_OUT.iter().position(|first| *first == program);
-        self.links.sort_by_key(|(program, _)| rank(*program).unwrap_or(FIRST_OUT.len()));
+    fn detach(&mut self, busiest: Busiest) {
+        let [run, context] = FIRST_OUT;
+        let order = match busiest {
+            Busiest::Run => [run, context],
+            Busiest::Context => [context, run],
+        };
+        let rank = |program| order.iter().flatten().position(|first| *first == program);
+        self.links.sort_by_key(|(program, _)| rank(*program).unwrap_or(usize::MAX));
         self.links.clear();
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        self.detach();
+        self.detach(Busiest::default());
     }
 }
 
@@ -98,7 +112,7 @@ impl Sites {
         self.is_wanted.store(true, Ordering::Relaxed);
         let attached = self.attach_each(programs, points);
         if attached.is_err() {
-            self.detach();
+            self.detach(Busiest::default());
         }
         attached
     }
@@ -135,9 +149,9 @@ impl Sites {
     }
 
     /// Detaches from all sites, those at polls first.
-    pub fn detach(&self) {
+    pub fn detach(&self, busiest: Busiest) {
         self.is_wanted.store(false, Ordering::Relaxed);
-        self.loaded().detach();
+        self.loaded().detach(busiest);
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     sampled::{Found, News, Sampled, Subject},
 };
 use crate::{
-    bpf::{Kernel, Onlooker, Place, Programs, SitePoint},
+    bpf::{Busiest, Kernel, Onlooker, Place, Programs, SitePoint},
     cpython::{Around, PyThread, memory::RemoteAddr},
     model::{Fact, Mode, ModeChange, Reason, Sampling},
 };
@@ -406,7 +406,12 @@ impl Profiler {
 
     fn detach_sites(&mut self) -> Result<()> {
         let sites = self.kernel.sites().clone();
-        let work = thread::Builder::new().spawn(move || sites.detach());
+        let hits = self.kernel.threads().map(|(_, thread)| thread.hits);
+        let (run, context) = hits.fold((0, 0), |(run, context), hits| {
+            (run + hits.run_enters, context + hits.context_enters)
+        });
+        let busiest = if context > run { Busiest::Context } else { Busiest::Run };
+        let work = thread::Builder::new().spawn(move || sites.detach(busiest));
         self.modes.probes = Probes::Detaching(work.context("cannot start a thread")?);
         Ok(())
     }

@@ -96,8 +96,11 @@ fn at_rate(
     phase::measure(&mut worker, SETTLE, options.phase)?;
     let chosen = CONTENDERS.iter().filter(|it| options.wants(it.name));
     let mut lines: Vec<Line> = chosen.map(|it| Line::new(rate, it)).collect();
-    for _ in 0..options.rounds {
+    for round in 0..options.rounds {
         let mut before = phase::measure(&mut worker, SETTLE, options.phase)?;
+        // What one leaves behind does not always fall on the same next one.
+        let at = round % lines.len().max(1);
+        lines.rotate_left(at);
         for line in lines.iter_mut().filter(|line| line.why_not.is_none()) {
             let looked = looked_at(setting, &mut worker, line.contender, options.phase)
                 .with_context(|| format!("{} at {}", line.contender.name, report::rate(rate)))?;
@@ -108,6 +111,7 @@ fn at_rate(
             }
             before = after;
         }
+        lines.rotate_right(at);
     }
     worker.end_with_words()?;
     Ok(lines)

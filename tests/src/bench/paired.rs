@@ -44,7 +44,7 @@ fn left_out(rounds: usize) -> usize {
     for outside in 0..rounds {
         below += term;
         if below > 0.025 {
-            return outside;
+            return outside.saturating_sub(1);
         }
         term *= (rounds - outside) as f64 / (outside + 1) as f64;
     }

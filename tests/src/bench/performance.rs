@@ -49,8 +49,7 @@ pub fn markdown(tables: &[Table]) -> String {
         }
         text.push('\n');
         for goal in report::goals(table) {
-            let word = if goal.is_met { "met" } else { "**missed**" };
-            let _ = writeln!(text, "- {word}: {}", goal.text);
+            let _ = writeln!(text, "- {}: {}", goal.verdict.word(), goal.text);
         }
         text.push('\n');
     }
