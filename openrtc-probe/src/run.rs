@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// In between, walks of memory take one part in so many of a core.
-const SURVEY_SHARE: u32 = 100;
+const SURVEY_SHARE: u32 = 200;
 
 /// Attaches and runs until the last worker is gone, the duration is over, or somebody ends it.
 ///

@@ -54,6 +54,15 @@ impl Verdict {
         }
     }
 
+    /// Of a figure that is to be none that can be told.
+    fn none_told(paired: &Paired) -> Verdict {
+        match paired.interval() {
+            Some((low, _)) if low > 0.0 => Verdict::Missed,
+            Some(_) => Verdict::Met,
+            None => Verdict::Open,
+        }
+    }
+
     /// Of one that is to be less than another.
     fn below(mine: &Paired, his: &Paired) -> Verdict {
         match mine.interval().zip(his.interval()) {
@@ -169,6 +178,17 @@ pub fn goals(table: &Table) -> Vec<Goal> {
             });
         }
     }
+    for line in of("sampled") {
+        let [_, p99] = &line.late_us;
+        goals.push(Goal {
+            text: format!(
+                "sampled adds nothing that can be told to how late timers are, p99, at {}: {}",
+                rate(line.rate),
+                micros(p99)
+            ),
+            verdict: Verdict::none_told(p99),
+        });
+    }
     for exact in of("exact") {
         let Some(empty) = of("empty").find(|it| it.rate == exact.rate) else { continue };
         let pairs = in_pairs(exact, empty);
@@ -245,9 +265,14 @@ mod tests {
     fn goals_are_judged_by_their_intervals() {
         use Verdict::{Met, Missed, Open};
         let told = |lines| goals(&table(lines)).iter().map(|it| it.verdict).collect::<Vec<_>>();
-        assert_eq!(told(vec![line("sampled", 1000, &[0.001, 0.004, 0.002])]), [Open]);
-        assert_eq!(told(vec![line("sampled", 1000, &[0.001, 0.002])]), [Met]);
-        assert_eq!(told(vec![line("sampled", 1000, &[0.005, 0.004, 0.006])]), [Missed]);
+        let sampled = |added, late_us| {
+            let mut sampled = line("sampled", 1000, added);
+            sampled.late_us[1].push(late_us);
+            told(vec![sampled])
+        };
+        assert_eq!(sampled(&[0.001, 0.004, 0.002], -1.0), [Open, Met]);
+        assert_eq!(sampled(&[0.001, 0.002], 0.0), [Met, Met]);
+        assert_eq!(sampled(&[0.005, 0.004, 0.006], 1.0), [Missed, Missed]);
         let mut full = line("auto", 0, &[0.0, 0.0]);
         for ratio in [1.02, 1.03] {
             full.ratio.push(ratio);
