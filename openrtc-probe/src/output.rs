@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 
 use self::table::Table;
 use crate::{
-    model::{ModeChange, Snapshot, Stall, merge},
+    model::{ModeChange, Reason, Snapshot, Stall, merge},
     plan::{Plan, View},
     view::{
         ascii::ascii,
@@ -106,7 +106,8 @@ impl Output {
     pub fn mode(&mut self, pid: u32, change: &ModeChange) -> Result<()> {
         let line = mode::log_line(change, self.is_fleet.then_some(pid));
         match self.view {
-            View::Log => self.text(&line),
+            // What was asked for goes without saying.
+            View::Log if change.reason != Reason::Asked => self.text(&line),
             _ if self.verbosity > 0 => {
                 self.say(&line);
                 Ok(())
