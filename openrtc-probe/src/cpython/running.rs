@@ -4,14 +4,13 @@
 //! not of another session: a context outlives the polls in it, and its tag is read as a whole
 //! ([`var::value`]).
 
-use bytemuck::AnyBitPattern;
 use openrtc_common::{loss::Loss, tag::TagText};
 
 use super::{
     layout::common,
     memory::{ReadError, ReadMemory, RemoteAddr},
     object::Objects,
-    thread::{self, ContextWords},
+    thread::{self, ContextHead, ContextWords},
     var::{self, VarAt},
 };
 
@@ -35,19 +34,6 @@ pub struct Inner {
     pub within: RemoteAddr,
     /// What it holds in the tag variable.
     pub tag: Result<Option<TagText>, Loss>,
-}
-
-/// `PyContext`, from its type on:
-/// <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_context.h>.
-#[derive(Clone, Copy, AnyBitPattern)]
-#[repr(C)]
-struct Head {
-    ty: u64,
-    previous: u64,
-    _vars: u64,
-    _weakrefs: u64,
-    entered: u32,
-    _pad: u32,
 }
 
 /// Contexts of a thread that are no polls.
@@ -113,7 +99,7 @@ fn inner<M: ReadMemory>(
     at: RemoteAddr,
     var: Option<VarAt>,
 ) -> Result<(Inner, bool), Loss> {
-    let head: Head =
+    let head: ContextHead =
         objects.memory.read(at.plus(common::OB_TYPE)).map_err(|_| Loss::TagUnreadable)?;
     if RemoteAddr(head.ty) != objects.addresses.context_type {
         return Err(Loss::ContextMalformed);

@@ -209,12 +209,12 @@ pub fn module_of<M: ReadMemory>(objects: &Objects<'_, M>, ty: RemoteAddr) -> Str
 /// <https://github.com/python/cpython/blob/v3.11.7/Include/internal/pycore_context.h>.
 #[derive(Clone, Copy, AnyBitPattern)]
 #[repr(C)]
-struct ContextHead {
-    ty: u64,
-    previous: u64,
+pub(super) struct ContextHead {
+    pub(super) ty: u64,
+    pub(super) previous: u64,
     _vars: u64,
     _weakrefs: u64,
-    entered: u32,
+    pub(super) entered: u32,
     _pad: u32,
 }
 

@@ -292,13 +292,13 @@ impl Sampled {
     pub(super) fn share_out(&mut self, kernel: &Kernel, now_ns: u64) -> Vec<(u32, f64)> {
         let mut closed = Vec::new();
         for (slot, followed) in &mut self.threads {
-            let Some(thread) = kernel.thread(*slot) else { continue };
-            let place = if followed.subject.is_loop { Place::Loop } else { Place::Offloaded };
-            let on_cpu_ns = thread.clock.read(now_ns).on_cpu_ns;
             if followed.is_last {
                 // It gets what is its own when it is over.
                 continue;
             }
+            let Some(thread) = kernel.thread(*slot) else { continue };
+            let place = if followed.subject.is_loop { Place::Loop } else { Place::Offloaded };
+            let on_cpu_ns = thread.clock.read(now_ns).on_cpu_ns;
             closed.push((*slot, place, followed.shares.close(on_cpu_ns)));
         }
         for (slot, place, shares) in &closed {
@@ -440,20 +440,18 @@ fn sights(sample: &Sample, met: Option<Met>, last_ns: u64) -> Vec<Sight> {
             off_cpu_ns: seen.off_cpu_ns,
             run_queue_ns: seen.run_queue_ns,
         };
-        let until_ns = if clock.state == state::ON_CPU { clock.since_at_ns } else { *at_ns };
-        let until = clock.read_as(
-            until_ns,
-            if clock.state == state::ON_CPU { state::EXITED } else { clock.state },
-        );
+        let until = match clock.state {
+            state::ON_CPU => clock.read_as(clock.since_at_ns, state::EXITED),
+            _ => clock.read(*at_ns),
+        };
         sights.extend([left, until].into_iter().filter(|it| it.at_ns > last_ns).map(sight));
     }
     if let Doing::Runs(running) | Doing::Still(running) = &sample.doing {
-        let doing = if clock.state == state::ON_CPU { state::ON_CPU } else { clock.state };
         let inside = match (&running.inner, met) {
             (Some(inner), Some(Met::Session(slot))) => Some((inner.at.0, slot)),
             _ => None,
         };
-        let reading = clock.read_as(*at_ns, doing);
+        let reading = clock.read(*at_ns);
         sights.push(Sight { reading, version: running.version, inside, name: None });
     }
     sights

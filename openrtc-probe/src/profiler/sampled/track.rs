@@ -194,7 +194,7 @@ fn over(mut open: Open, change: &Reading, seen_at_ns: u64) -> Over {
     Over {
         ended,
         at: *change,
-        at_least_ns: open.last_ns - open.first_ns,
+        at_least_ns: open.last_ns.saturating_sub(open.first_ns),
         at_most_ns: seen_at_ns.saturating_sub(open.earliest_ns),
         waits: open.waits,
     }
