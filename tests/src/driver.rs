@@ -6,12 +6,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use openrtc_common::config::Settings;
 use openrtc_probe::{
+    bpf::{Kernel, Links, Loading, Preparing, SitePoint},
     clock,
     fleet::Fleet,
     model::{Choice, ModeWish},
     model::{Session, Snapshot, Stall, StallIds},
-    profiler::{Tag, Target},
+    profiler::{self, Tag, Target},
+    worker::Worker as Process,
 };
 
 use crate::worker::Worker;
@@ -37,6 +40,17 @@ pub fn target(pid: i32) -> Target {
         is_job: false,
         stall_ids: StallIds::default(),
     }
+}
+
+/// The programs of the kernel for a worker, and the sites for them. None is at a site.
+pub fn kernel(pid: i32, settings: &Settings, links: Links) -> Result<(Kernel, Vec<SitePoint>)> {
+    let worker = Process::open(pid)?;
+    let interpreter = worker.interpreter()?;
+    let python = worker.python(&interpreter, &worker.tids()?)?;
+    let config = profiler::config(&target(pid), &interpreter, &python)?;
+    let loading = Loading { links, ..Loading::default() };
+    let kernel = Kernel::load(Preparing::start(), &config, settings, loading)?;
+    Ok((kernel, profiler::site_points(&interpreter)))
 }
 
 /// A fleet of one worker, looked at as the daemon does.

@@ -4,11 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use openrtc_common::config::Settings;
-use openrtc_probe::{
-    bpf::{Busiest, Capacity, CostAccounting, Kernel, Preparing, Programs, SitePoint},
-    profiler,
-    worker::Worker as Seen,
-};
+use openrtc_probe::bpf::{Busiest, CostAccounting, Kernel, Links, Programs, SitePoint};
 use openrtc_tests::{
     code_pages::{self, BREAKPOINT},
     driver, say,
@@ -28,17 +24,20 @@ fn probes_come_and_go_again_and_again() -> Result<()> {
     for kind in Loop::ALL {
         let words = format!("scale.py --loop {kind} --sessions 100 --polls-per-s 4000");
         let mut worker = Worker::start(&setting, setting.usual(), &words)?;
-        let (kernel, points) = load(worker.pid)?;
-        let (mut attach_ms, mut detach_ms) = (0.0_f64, 0.0_f64);
-        for cycle in 0..CYCLES {
-            let [attach, detach] = come_and_go(&kernel, &points, worker.pid)
-                .with_context(|| format!("cycle {cycle}"))?;
-            (attach_ms, detach_ms) = (attach_ms.max(attach), detach_ms.max(detach));
-            ensure!(worker.is_running()?, "the worker died in cycle {cycle}");
+        // An older kernel has the second kind only.
+        for links in [Links::Best, Links::Each] {
+            let (kernel, points) = load(worker.pid, links)?;
+            let (mut attach_ms, mut detach_ms) = (0.0_f64, 0.0_f64);
+            for cycle in 0..CYCLES {
+                let [attach, detach] = come_and_go(&kernel, &points, worker.pid)
+                    .with_context(|| format!("{links:?}, cycle {cycle}"))?;
+                (attach_ms, detach_ms) = (attach_ms.max(attach), detach_ms.max(detach));
+                ensure!(worker.is_running()?, "the worker died in cycle {cycle}");
+            }
+            say::note(&format!(
+                "{kind}, {links:?}: at most {attach_ms:.1} ms to attach, {detach_ms:.0} to detach"
+            ));
         }
-        say::note(&format!(
-            "{kind}: at most {attach_ms:.1} ms to attach, {detach_ms:.0} to detach"
-        ));
     }
     Ok(())
 }
@@ -73,14 +72,9 @@ fn runs(kernel: &Kernel) -> Result<u64> {
     Ok(costs.iter().filter(|cost| is_enter(&cost.name)).map(|cost| cost.runs).sum())
 }
 
-fn load(pid: i32) -> Result<(Kernel, Vec<SitePoint>)> {
-    let seen = Seen::open(pid)?;
-    let interpreter = seen.interpreter()?;
-    let python = seen.python(&interpreter, &seen.tids()?)?;
-    let config = profiler::config(&driver::target(pid), &interpreter, &python)?;
+fn load(pid: i32, links: Links) -> Result<(Kernel, Vec<SitePoint>)> {
     let settings = Settings { accounts: 1, ..Settings::default() };
-    let mut kernel = Kernel::load(Preparing::start(), &config, &settings, Capacity::FULL, false)?;
-    let points = profiler::site_points(&interpreter);
+    let (mut kernel, points) = driver::kernel(pid, &settings, links)?;
     kernel.load_programs_for(&points)?;
     Ok((kernel, points))
 }

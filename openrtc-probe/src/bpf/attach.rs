@@ -1,7 +1,7 @@
 //! Loading and attaching.
 
 use std::{
-    mem::offset_of,
+    mem::{offset_of, take},
     os::fd::OwnedFd,
     panic::resume_unwind,
     sync::Arc,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, BtfError, Ebpf, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue, RingBuf},
-    programs::{BtfTracePoint, Program, uprobe::UProbeLink},
+    programs::{BtfTracePoint, Program},
 };
 use aya_log::{EbpfLogger, Level};
 use log::{Log, Metadata, Record};
@@ -28,8 +28,9 @@ use openrtc_common::{
 
 use super::{
     calibrate::EMPTY,
+    multi::Multi,
     shared::Shared,
-    sites::{Loaded, SitePoint, Sites, program},
+    sites::{Loaded, SiteLink, SitePoint, Sites, program},
     wire::Wire,
 };
 
@@ -82,9 +83,11 @@ impl Preparing {
 pub struct Kernel {
     pub(super) sites: Sites,
     /// Of the probe on ourselves: closing it takes the kernel as long as any other.
-    pub(super) calibration: Option<UProbeLink>,
+    pub(super) calibration: Vec<SiteLink>,
     types: Option<JoinHandle<Result<Btf, BtfError>>>,
     pub(super) threads: Arc<Shared<Thread>>,
+    /// The slots of threads that are known to be in use, in ascending order.
+    pub(super) known_threads: Vec<u32>,
     pub(super) sessions: Shared<Slot>,
     pub(super) losses: Shared<u64>,
     pub(super) var_changes: Shared<u64>,
@@ -121,6 +124,12 @@ pub struct Capacity {
     sessions: u32,
 }
 
+impl Default for Capacity {
+    fn default() -> Capacity {
+        Capacity::FULL
+    }
+}
+
 impl Capacity {
     /// For any worker: 12 MB of the kernel's memory.
     pub const FULL: Capacity = Capacity { threads: MAX_THREADS, sessions: MAX_SESSIONS };
@@ -128,16 +137,36 @@ impl Capacity {
     pub const SMALL: Capacity = Capacity { threads: MAX_THREADS / 8, sessions: MAX_SESSIONS / 8 };
 }
 
+/// By which links programs stand at sites.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// One for all sites of a program where the kernel has such links, else as below.
+    #[default]
+    Best,
+    /// One for each site, through a perf event: every kernel has them.
+    Each,
+}
+
+/// How the programs are loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loading {
+    /// How much they follow.
+    pub capacity: Capacity,
+    /// By which links they will stand at sites.
+    pub links: Links,
+    /// Whether they tell what they do on standard error.
+    pub is_logged: bool,
+}
+
 impl Kernel {
-    /// Loads the programs for the worker that `config` describes. Nothing is attached yet. With
-    /// `is_logged` they tell what they do on standard error.
+    /// Loads the maps for the worker that `config` describes. Nothing is attached yet.
     pub fn load(
         preparing: Preparing,
         config: &Config,
         settings: &Settings,
-        capacity: Capacity,
-        is_logged: bool,
+        loading: Loading,
     ) -> Result<Kernel> {
+        let Loading { capacity, links, is_logged } = loading;
         let config_value = Wire(*config);
         let level = if is_logged { Level::Debug as u8 } else { 0 };
         let mut ebpf = joined(preparing.loader)
@@ -153,21 +182,26 @@ impl Kernel {
             .context("the kernel refused the maps or the object of openrtc-probe")?;
         let log = is_logged.then(|| EbpfLogger::init_with_logger(&mut ebpf, StandardError));
         let log = log.transpose().context("cannot read the programs' log")?;
+        let multi = match links {
+            Links::Best => Multi::read(OBJECT, &ebpf)?,
+            Links::Each => None,
+        };
         let mut kernel = Kernel {
             threads: Arc::new(mapped(&ebpf, "THREADS", capacity.threads)?),
+            known_threads: Vec::new(),
             sessions: mapped(&ebpf, "SESSIONS", capacity.sessions)?,
             losses: mapped(&ebpf, "LOSSES", Loss::COUNT as u32)?,
             var_changes: mapped(&ebpf, "VAR_CHANGES", 1)?,
             board: Arc::new(mapped(&ebpf, "BOARD", 1)?),
-            thread_slots: take(&mut ebpf, "THREAD_SLOTS")?,
-            session_slots: take(&mut ebpf, "SESSION_SLOTS")?,
-            free_threads: take(&mut ebpf, "FREE_THREADS")?,
-            free_sessions: take(&mut ebpf, "FREE_SESSIONS")?,
-            events: take(&mut ebpf, "EVENTS")?,
-            wakes: Some(take(&mut ebpf, "WAKES")?),
+            thread_slots: taken(&mut ebpf, "THREAD_SLOTS")?,
+            session_slots: taken(&mut ebpf, "SESSION_SLOTS")?,
+            free_threads: taken(&mut ebpf, "FREE_THREADS")?,
+            free_sessions: taken(&mut ebpf, "FREE_SESSIONS")?,
+            events: taken(&mut ebpf, "EVENTS")?,
+            wakes: Some(taken(&mut ebpf, "WAKES")?),
             log,
-            sites: Sites::new(ebpf, config.tgid),
-            calibration: None,
+            sites: Sites::new(ebpf, multi, config.tgid),
+            calibration: Vec::new(),
             types: Some(preparing.types),
         };
         kernel.set(settings);
@@ -199,15 +233,19 @@ impl Kernel {
     pub(super) fn load_programs(&mut self, names: &[&str]) -> Result<()> {
         let is_schedulers = |name: &&str| SCHEDULER.contains(name);
         let types = if names.iter().any(is_schedulers) { Some(self.types()?) } else { None };
-        let Loaded { ebpf, .. } = &mut *self.sites.loaded();
-        let wanted = ebpf.programs_mut().filter(|(name, _)| names.contains(name));
+        let Loaded { ebpf, multi, .. } = &mut *self.sites.loaded();
+        let (of_multi, of_aya): (Vec<&str>, Vec<&str>) =
+            names.iter().partition(|name| multi.is_some() && !is_schedulers(name));
+        let wanted = ebpf.programs_mut().filter(|(name, _)| of_aya.contains(name));
+        let types = types.as_ref();
         thread::scope(|scope| {
-            let load = |(name, program)| {
-                let types = types.as_ref();
-                scope.spawn(move || load(name, program, types))
-            };
             // All are begun before the first is waited for.
-            let loads: Vec<_> = wanted.map(load).collect();
+            let loads: Vec<_> = wanted
+                .map(|(name, program)| scope.spawn(move || load(name, program, types)))
+                .collect();
+            if let Some(multi) = multi {
+                multi.load_all(&of_multi)?;
+            }
             loads
                 .into_iter()
                 .try_for_each(|load| load.join().unwrap_or_else(|why| resume_unwind(why)))
@@ -227,9 +265,8 @@ impl Kernel {
             program.attach().with_context(|| format!("cannot attach to tracepoint {name}"))?;
         }
         // All is attached: who closes a probe makes everybody wait who attaches one.
-        if let Some(link) = self.calibration.take() {
-            thread::spawn(move || drop(link));
-        }
+        let calibration = take(&mut self.calibration);
+        thread::spawn(move || drop(calibration));
         Ok(())
     }
 
@@ -250,6 +287,7 @@ impl Kernel {
     pub fn costs(&self) -> Result<Vec<ProgramCost>> {
         let mut costs = Vec::new();
         let loaded = self.sites.loaded_now().context("the programs are being attached")?;
+        costs.extend(loaded.multi.iter().flat_map(Multi::costs));
         for (name, program) in loaded.ebpf.programs() {
             // A program that was not loaded has cost nothing.
             let Ok(info) = program.info() else { continue };
@@ -287,7 +325,7 @@ fn mapped<T: bytemuck::Pod>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Shared<
     }
 }
 
-fn take<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
+fn taken<M: TryFrom<Map, Error = aya::maps::MapError>>(ebpf: &mut Ebpf, name: &str) -> Result<M> {
     let map = ebpf.take_map(name).ok_or_else(|| anyhow!("the kernel object has no map {name}"))?;
     M::try_from(map).with_context(|| format!("map {name} of the kernel object"))
 }

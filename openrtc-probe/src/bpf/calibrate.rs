@@ -5,18 +5,11 @@
 //! caches nearest to the core: such a trap takes a third longer than one in a loop of traps (1.3 us
 //! and 1.0 us where this was written). So here, too, other work is done in between.
 
-use std::{fs, hint::black_box, num::NonZeroU32};
+use std::{fs, hint::black_box, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::programs::{
-    UProbe,
-    uprobe::{UProbeAttachLocation, UProbeScope},
-};
 
-use super::{
-    attach::Kernel,
-    sites::{Loaded, program},
-};
+use super::attach::Kernel;
 
 /// The program that does nothing.
 pub(super) const EMPTY: &str = "empty_enter";
@@ -44,14 +37,9 @@ impl Kernel {
     pub fn measure_trap(&mut self, now_ns: impl Fn() -> u64) -> Result<u64> {
         let offset = own_offset(openrtc_calibration_site as *const () as u64)?;
         let pid = NonZeroU32::new(std::process::id()).context("we have no process id")?;
-        let Loaded { ebpf, .. } = &mut *self.sites.loaded();
-        let program: &mut UProbe = program(ebpf, EMPTY)?;
         let bare_ns = per_call(&now_ns);
-        let location = UProbeAttachLocation::AbsoluteOffset(offset);
-        let link = program
-            .attach(location, OWN_FILE, UProbeScope::OneProcess(pid))
-            .context("cannot attach a probe to ourselves")?;
-        self.calibration = Some(program.take_link(link)?);
+        let link = self.sites.loaded().link(EMPTY, Path::new(OWN_FILE), &[offset], pid);
+        self.calibration = link.context("cannot attach a probe to ourselves")?;
         Ok(per_call(&now_ns).saturating_sub(bare_ns))
     }
 }

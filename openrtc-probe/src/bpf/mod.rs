@@ -11,15 +11,17 @@ mod btf;
 mod calibrate;
 mod credit;
 mod kernel_layout;
+mod multi;
 mod onlooker;
 mod read;
 mod reap;
 mod shared;
 mod sites;
+mod sys;
 mod trial;
 mod wire;
 
-pub use attach::{Capacity, CostAccounting, Kernel, Preparing, ProgramCost};
+pub use attach::{Capacity, CostAccounting, Kernel, Links, Loading, Preparing, ProgramCost};
 pub use credit::Place;
 pub use kernel_layout::kernel_layout;
 pub use onlooker::Onlooker;

@@ -55,12 +55,17 @@ impl Kernel {
         }
     }
 
-    /// Every followed thread with its slot, each copied between two changes of its own.
+    /// Looks through all slots for threads that the programs have met since. It takes long, for each slot lies on
+    /// memory of its own.
+    pub fn find_threads(&mut self) {
+        let tid = |slot| self.threads.read_field::<u32>(slot, offset_of!(Thread, tid));
+        let in_use = (0..self.threads.len()).filter(|slot| tid(*slot).is_some_and(|tid| tid != 0));
+        self.known_threads = in_use.collect();
+    }
+
+    /// Every thread that was found, with its slot, each copied between two changes of its own.
     pub fn threads(&self) -> impl Iterator<Item = (u32, Thread)> + '_ {
-        (0..self.threads.len()).filter_map(|slot| {
-            let tid: u32 = self.threads.read_field(slot, offset_of!(Thread, tid))?;
-            (tid != 0).then(|| self.thread(slot).map(|thread| (slot, thread)))?
-        })
+        self.known_threads.iter().filter_map(|slot| Some((*slot, self.thread(*slot)?)))
     }
 
     /// The slot of the thread of this id.
@@ -178,6 +183,8 @@ impl Kernel {
         let inserted = self.thread_slots.insert(tid, slot, NO_EXIST).is_ok();
         if !inserted {
             self.give_back_thread(slot);
+        } else if let Err(at) = self.known_threads.binary_search(&slot) {
+            self.known_threads.insert(at, slot);
         }
         inserted
     }
@@ -196,6 +203,7 @@ impl Kernel {
 
     /// Clears a slot that no program uses any more, and frees it.
     pub(super) fn give_back_thread(&mut self, slot: u32) {
+        self.known_threads.retain(|known| *known != slot);
         self.threads.write(slot, Thread::default());
         // It cannot be full: the slot came from it.
         let _ = self.free_threads.push(slot, 0);

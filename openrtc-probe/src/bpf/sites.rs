@@ -3,11 +3,13 @@
 
 use std::{
     num::NonZeroU32,
-    path::PathBuf,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -18,6 +20,8 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeLink, UProbeScope},
     },
 };
+
+use super::multi::Multi;
 
 /// A place in a file of the worker, and the program for it.
 #[derive(Clone, Debug)]
@@ -39,10 +43,21 @@ pub enum Programs {
     Empty,
 }
 
-/// The loaded object, and the links of its programs to sites: whoever drops one detaches it.
+/// The loaded object, and the links of its programs to sites.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
-    links: Vec<(&'static str, UProbeLink)>,
+    /// The programs at sites once more; `None` where the kernel has no links of several sites.
+    pub(super) multi: Option<Multi>,
+    links: Vec<(&'static str, SiteLink)>,
+}
+
+/// Whoever drops it detaches a program.
+#[expect(dead_code, reason = "held for their drop")]
+pub(super) enum SiteLink {
+    /// From one site.
+    Perf(UProbeLink),
+    /// From all its sites in a file.
+    Multi(OwnedFd),
 }
 
 /// Which probes go first: the ones that every poll runs over. The kernel closes one after the other, whoever asks,
@@ -60,6 +75,33 @@ pub enum Busiest {
 }
 
 impl Loaded {
+    /// Puts a program at these offsets of a file, for this process.
+    pub(super) fn link(
+        &mut self,
+        name: &str,
+        path: &Path,
+        offsets: &[u64],
+        pid: NonZeroU32,
+    ) -> Result<Vec<SiteLink>> {
+        if let Some(multi) = &mut self.multi {
+            return Ok(vec![SiteLink::Multi(multi.link(name, path, offsets, pid.get())?)]);
+        }
+        let program: &mut UProbe = program(&mut self.ebpf, name)?;
+        // One program serves several sites in the empty pair, and all come again.
+        if program.fd().is_err() {
+            program.load().with_context(|| format!("the kernel refused program {name}"))?;
+        }
+        let each = offsets.iter().map(|offset| {
+            let location = UProbeAttachLocation::AbsoluteOffset(*offset);
+            let attached = program.attach(location, path, UProbeScope::OneProcess(pid));
+            let link = attached.and_then(|id| program.take_link(id)).with_context(|| {
+                format!("cannot attach {name} at {}+{offset:#x}", path.display())
+            })?;
+            Ok(SiteLink::Perf(link))
+        });
+        each.collect()
+    }
+
     fn detach(&mut self, busiest: Busiest) {
         let [run, context] = FIRST_OUT;
         let order = match busiest {
@@ -68,7 +110,15 @@ impl Loaded {
         };
         let rank = |program| order.iter().flatten().position(|first| *first == program);
         self.links.sort_by_key(|(program, _)| rank(*program).unwrap_or(usize::MAX));
-        self.links.clear();
+        if self.multi.is_none() {
+            return self.links.clear();
+        }
+        // Each waits for a grace period, and all of them may wait for one.
+        thread::scope(|scope| {
+            for link in self.links.drain(..) {
+                scope.spawn(|| drop(link));
+            }
+        });
     }
 }
 
@@ -88,8 +138,8 @@ pub struct Sites {
 }
 
 impl Sites {
-    pub(super) fn new(ebpf: Ebpf, tgid: u32) -> Sites {
-        let loaded = Arc::new(Mutex::new(Loaded { ebpf, links: Vec::new() }));
+    pub(super) fn new(ebpf: Ebpf, multi: Option<Multi>, tgid: u32) -> Sites {
+        let loaded = Arc::new(Mutex::new(Loaded { ebpf, multi, links: Vec::new() }));
         Sites { loaded, is_wanted: Arc::new(AtomicBool::new(false)), tgid }
     }
 
@@ -119,26 +169,21 @@ impl Sites {
 
     fn attach_each(&self, programs: Programs, points: &[SitePoint]) -> Result<()> {
         let pid = NonZeroU32::new(self.tgid).ok_or_else(|| anyhow!("process 0 has no sites"))?;
-        let Loaded { ebpf, links } = &mut *self.loaded();
-        for point in points {
-            let name = match (programs, point.program) {
+        let loaded = &mut *self.loaded();
+        let is_together =
+            |a: &SitePoint, b: &SitePoint| (a.program, &a.path) == (b.program, &b.path);
+        for together in points.chunk_by(is_together) {
+            let [SitePoint { program, path, .. }, ..] = together else { continue };
+            let name = match (programs, *program) {
                 (Programs::Exact, name) => name,
                 (Programs::Empty, "run_enter" | "context_enter") => "empty_enter",
                 (Programs::Empty, "run_exit" | "context_exit") => "empty_exit",
                 (Programs::Empty, _) => continue,
             };
             ensure!(self.is_wanted.load(Ordering::Relaxed), "the probes are not wanted any more");
-            let program: &mut UProbe = program(ebpf, name)?;
-            // One program serves several sites in the empty pair, and all come again.
-            if program.fd().is_err() {
-                program.load().with_context(|| format!("the kernel refused program {name}"))?;
-            }
-            let location = UProbeAttachLocation::AbsoluteOffset(point.offset);
-            let attached = program.attach(location, &point.path, UProbeScope::OneProcess(pid));
-            let link = attached.and_then(|id| program.take_link(id)).with_context(|| {
-                format!("cannot attach {name} at {}+{:#x}", point.path.display(), point.offset)
-            })?;
-            links.push((point.program, link));
+            let offsets: Vec<u64> = together.iter().map(|point| point.offset).collect();
+            let links = loaded.link(name, path, &offsets, pid)?;
+            loaded.links.extend(links.into_iter().map(|link| (*program, link)));
         }
         Ok(())
     }

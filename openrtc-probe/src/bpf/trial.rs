@@ -4,7 +4,7 @@ use anyhow::Result;
 use openrtc_common::config::{Config, Settings};
 
 use super::{
-    attach::{Capacity, Kernel, Preparing, SCHEDULER},
+    attach::{Kernel, Loading, Preparing, SCHEDULER},
     calibrate::EMPTY,
     kernel_layout,
 };
@@ -39,7 +39,7 @@ pub fn trial(now_ns: impl Fn() -> u64) -> Trial {
 fn load() -> Result<(Kernel, usize)> {
     let config = Config { tgid: std::process::id(), kernel: kernel_layout()?, ..Config::default() };
     let mut kernel =
-        Kernel::load(Preparing::start(), &config, &Settings::default(), Capacity::FULL, false)?;
+        Kernel::load(Preparing::start(), &config, &Settings::default(), Loading::default())?;
     kernel.load_programs(&AT_SITES)?;
     Ok((kernel, AT_SITES.len()))
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     blocker::Blocker,
-    bpf::{self, Capacity, Kernel, Preparing, Programs, Reaper, SitePoint},
+    bpf::{self, Capacity, Kernel, Loading, Preparing, Programs, Reaper, SitePoint},
     cpython::{PyThread, Python, memory::RemoteAddr},
     host,
     model::{About, Choice, Fact, Ledger, Mode, ModeWish, StallIds},
@@ -131,8 +131,8 @@ fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
     let mut settings =
         Settings { stall_threshold_ns: target.stall_threshold_ns, ..Settings::default() };
     let capacity = if target.is_job { Capacity::SMALL } else { Capacity::FULL };
-    let mut kernel =
-        Kernel::load(preparing, &config, &settings, capacity, target.is_kernel_logged)?;
+    let loading = Loading { capacity, is_logged: target.is_kernel_logged, ..Loading::default() };
+    let mut kernel = Kernel::load(preparing, &config, &settings, loading)?;
     let points = points(step, &interpreter);
     kernel.load_programs_for(&points)?;
     settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
@@ -151,6 +151,7 @@ fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
         (settings.accounts, settings.remembers) = (1, u64::from(interpreter.changes_are_seen));
         kernel.set(&settings);
         kernel.sites().attach(Programs::Exact, &points)?;
+        kernel.find_threads();
     }
     Ok(Profiler {
         at_attach: AtAttach::of(kernel.threads()),

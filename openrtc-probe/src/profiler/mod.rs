@@ -242,6 +242,7 @@ impl Profiler {
 
     /// The picture now.
     pub fn picture(&mut self, now: impl Fn() -> Now, is_final: bool) -> Snapshot {
+        self.kernel.find_threads();
         self.reap(now());
         self.take_sampled(now());
         self.share_out(now());
@@ -334,23 +335,14 @@ impl Profiler {
     fn thread_looks(&self) -> Vec<ThreadLook> {
         let mut looks: Vec<ThreadLook> =
             self.kernel.threads().map(|(slot, thread)| self.complete(slot, thread)).collect();
-        if looks.iter().any(ThreadLook::is_unheard) {
-            let states: HashMap<u32, char> = self
-                .worker
-                .threads()
-                .unwrap_or_default()
-                .into_iter()
-                .map(|thread| (thread.tid, thread.state))
-                .collect();
-            for look in looks.iter_mut().filter(|look| look.is_unheard()) {
-                look.doing = match states.get(&look.thread.tid) {
-                    Some('R') => state::ON_CPU,
-                    Some(_) => state::OFF_CPU,
-                    None => state::UNKNOWN,
-                };
-                if look.is_loop() && look.doing == state::OFF_CPU {
-                    look.asleep = self.worker.sleeps_for(look.thread.tid);
-                }
+        for look in looks.iter_mut().filter(|look| look.is_unheard()) {
+            look.doing = match self.worker.thread_state(look.thread.tid) {
+                Some('R') => state::ON_CPU,
+                Some(_) => state::OFF_CPU,
+                None => state::UNKNOWN,
+            };
+            if look.is_loop() && look.doing == state::OFF_CPU {
+                look.asleep = self.worker.sleeps_for(look.thread.tid);
             }
         }
         looks

@@ -438,6 +438,7 @@ impl Profiler {
         let now = (self.modes.now)();
         self.take_sampled(now);
         self.share_out(now);
+        self.kernel.find_threads();
         let threads: Vec<_> = self.kernel.threads().collect();
         for (slot, thread) in threads {
             self.kernel.close_polls(slot, thread.polls.on_cpu_ns);
@@ -453,6 +454,7 @@ impl Profiler {
 
     /// Charges what is open on each thread, and forgets that it is; the threads as they were, and their clocks.
     fn close_polls(&mut self) -> Vec<(u32, Thread, Reading)> {
+        self.kernel.find_threads();
         let now_ns = (self.modes.now)().monotonic_ns;
         let threads = self.kernel.threads().map(|(slot, thread)| {
             let reading = thread.clock.read(now_ns);

@@ -29,6 +29,7 @@ impl Profiler {
 
     /// Finds the threads that run event loops, and tells the programs.
     pub(super) fn find_loops(&mut self) {
+        self.kernel.find_threads();
         let Ok(tids) = self.worker.tids() else { return };
         let Ok(threads) = self.python.threads(&tids) else { return };
         self.know_threads(&threads);

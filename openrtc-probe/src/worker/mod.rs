@@ -217,6 +217,12 @@ impl Worker {
         Ok(threads.collect())
     }
 
+    /// What this thread is doing, by the letter of `/proc`; `None` once it has ended.
+    pub fn thread_state(&self, tid: u32) -> Option<char> {
+        let task = self.process.task_from_tid(i32::try_from(tid).ok()?).ok()?;
+        Some(task.stat().ok()?.state)
+    }
+
     /// The ids of its threads in our pid namespace, by those in its own.
     pub fn tids(&self) -> anyhow::Result<Tids> {
         let tasks = self.process.tasks().context("list the worker's threads")?;

@@ -11,15 +11,11 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use object::{Object as _, ObjectSegment as _};
 use openrtc_common::config::Settings;
-use openrtc_probe::{
-    bpf::{Capacity, Kernel, Preparing, Programs, SitePoint},
-    profiler,
-    worker::Worker as Process,
-};
+use openrtc_probe::bpf::{Kernel, Links, Programs, SitePoint};
 
 use super::introspect;
 use crate::{
-    driver::target,
+    driver,
     process::{Line, Program},
     setting::Setting,
     worker::Worker,
@@ -91,7 +87,7 @@ impl Contender {
                 Ok(Ok(Looking::Program(Box::new(program))))
             }
             Kind::Empty => {
-                let (points, kernel) = empty(worker.pid)?;
+                let (kernel, points) = empty(worker.pid)?;
                 kernel.sites().attach(Programs::Empty, &points)?;
                 Ok(Ok(Looking::Empty(Box::new(kernel))))
             }
@@ -120,16 +116,9 @@ impl Looking {
     }
 }
 
-/// The sites of a worker, and programs that do nothing for them.
-fn empty(pid: i32) -> Result<(Vec<SitePoint>, Kernel)> {
-    let target = target(pid);
-    let process = Process::open(pid)?;
-    let interpreter = process.interpreter()?;
-    let python = process.python(&interpreter, &process.tids()?)?;
-    let config = profiler::config(&target, &interpreter, &python)?;
-    let kernel =
-        Kernel::load(Preparing::start(), &config, &Settings::default(), Capacity::FULL, false)?;
-    Ok((profiler::site_points(&interpreter), kernel))
+/// The programs that do nothing, and the sites for them.
+fn empty(pid: i32) -> Result<(Kernel, Vec<SitePoint>)> {
+    driver::kernel(pid, &Settings::default(), Links::Best)
 }
 
 /// py-spy, from the folder that xtask has put it in.
@@ -163,8 +152,7 @@ fn bpftrace(worker: &Worker) -> Result<Result<Looking, String>> {
     let Some(file) = on_path("bpftrace") else {
         return Ok(Err("bpftrace is not installed".into()));
     };
-    let (points, kernel) = empty(worker.pid)?;
-    drop(kernel);
+    let (_, points) = empty(worker.pid)?;
     // Those that polls of this loop run over: builds of it may refuse an instruction within a named function.
     let polls = match worker.ready["loop"].as_str() {
         Some("uvloop") => ["context_enter", "context_exit"],

@@ -27,6 +27,8 @@ const ROUNDS: usize = 5;
 const SPAN: Duration = Duration::from_mins(1);
 /// What is not measured after attaching: the first pictures.
 const SETTLE: Duration = Duration::from_secs(5);
+/// The rarest of its walks comes each half a minute: from then on its memory is to be flat.
+const SETTLE_MEMORY: Duration = Duration::from_secs(35);
 const LOOK: Duration = Duration::from_millis(1);
 const MB: f64 = 1_048_576.0;
 
@@ -129,7 +131,7 @@ fn json(setting: &Setting, pid: i32, span: Duration) -> Result<(f64, [f64; 2])> 
     let mut probe = Probe::start(setting, pid, "")?;
     let daemon = probe.program.pid();
     let rss_mb = || Ok::<_, anyhow::Error>(Memory::of(daemon)?.rss_bytes as f64 / MB);
-    read_for(&mut probe, SETTLE)?;
+    read_for(&mut probe, SETTLE_MEMORY)?;
     let (first_mb, before_ns, began) = (rss_mb()?, process_cpu_ns(daemon)?, Instant::now());
     read_for(&mut probe, span)?;
     let cpu_pct = cpu_pct(process_cpu_ns(daemon)? - before_ns, began);

@@ -142,6 +142,7 @@ pub const ROOMS: &[Room] = &[
             "anyhow",
             "aya",
             "aya_log",
+            "aya_obj",
             "bytemuck",
             "log",
             "nix",
