@@ -67,7 +67,7 @@ pub fn bench(options: &Options) -> Result<bool> {
 /// On the stdlib loop each callback is measured at its boundary, so the bursts can be as short as
 /// real ones. uvloop's callbacks can be measured from just inside only, so the bursts are long enough
 /// for what lies around the measurement to stay near half a per cent, and rarer.
-fn bench_one(
+pub fn bench_one(
     setting: &Setting,
     interpreter: &Interpreter,
     kind: Loop,

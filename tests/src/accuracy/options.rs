@@ -39,16 +39,22 @@ pub enum Asked {
     Bench(Options),
 }
 
-impl Options {
-    /// Reads the arguments after the program's name.
-    pub fn from_command_line(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
-        let mut options = Self {
+impl Default for Options {
+    fn default() -> Self {
+        Self {
             seconds: 40,
             interpreters: Vec::new(),
             loops: Loop::ALL.to_vec(),
             each: false,
             mode: "exact".to_owned(),
-        };
+        }
+    }
+}
+
+impl Options {
+    /// Reads the arguments after the program's name.
+    pub fn from_command_line(mut arguments: impl Iterator<Item = String>) -> Result<Asked> {
+        let mut options = Self::default();
         while let Some(argument) = arguments.next() {
             let mut value =
                 || arguments.next().with_context(|| format!("{argument} needs a value"));
@@ -72,7 +78,7 @@ impl Options {
 }
 
 /// Splits a list at its commas; `all` is the empty list.
-fn names(list: &str) -> Vec<String> {
+pub fn names(list: &str) -> Vec<String> {
     if list == "all" {
         return Vec::new();
     }

@@ -6,11 +6,14 @@
 //! 95 % interval of it.
 
 pub mod contenders;
+pub mod goals;
 pub mod options;
 pub mod paired;
 pub mod performance;
 pub mod phase;
 pub mod report;
+pub mod score;
+pub mod step;
 pub mod store;
 
 use std::time::Duration;
@@ -22,6 +25,8 @@ use self::{
     options::Options,
     paired::Paired,
     phase::Phase,
+    score::Score,
+    step::Step,
 };
 use crate::{
     field,
@@ -64,6 +69,17 @@ pub struct Table {
     pub kind: Loop,
     /// By rate, then contender.
     pub lines: Vec<Line>,
+    /// A budget under a step of the rate, if that was measured.
+    pub step: Option<Step>,
+    /// How well each sees, if that was measured.
+    pub scores: Vec<Score>,
+}
+
+impl Table {
+    fn new(interpreter: &str, kind: Loop, lines: Vec<Line>) -> Table {
+        let interpreter = interpreter.to_owned();
+        Table { interpreter, kind, lines, step: None, scores: Vec::new() }
+    }
 }
 
 /// Measures all that was asked for.
@@ -76,7 +92,15 @@ pub fn run(setting: &Setting, options: &Options) -> Result<Vec<Table>> {
                 eprintln!("{} on {kind}, {}", interpreter.name, report::rate(rate));
                 lines.extend(at_rate(setting, &interpreter, kind, rate, options)?);
             }
-            let table = Table { interpreter: interpreter.name.clone(), kind, lines };
+            let mut table = Table::new(&interpreter.name, kind, lines);
+            if options.wants("auto") {
+                eprintln!("{} on {kind}, a step of the rate", interpreter.name);
+                table.step = Some(step::measure(setting, &interpreter, kind, options.rounds)?);
+            }
+            if options.scores {
+                eprintln!("{} on {kind}, what each sees", interpreter.name);
+                table.scores = score::measure(setting, &interpreter, kind)?;
+            }
             println!("{}", report::text(&table));
             tables.push(table);
         }

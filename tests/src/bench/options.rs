@@ -5,15 +5,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{RATES, contenders::CONTENDERS};
-use crate::setting::Loop;
+use crate::{accuracy::options::names, setting::Loop};
 
 /// The help text.
 pub const USAGE: &str = "\
 usage: bench [--loops asyncio,uvloop] [--rates 1000,0] [--contenders exact,sampled] [--interpreters NAME,..]
-             [--rounds 9] [--seconds 1] [--quick] [--update-docs]
+             [--rounds 9] [--seconds 1] [--quick] [--no-scores] [--update-docs]
 
 What each way of looking costs a worker: phases with it and without alternate in one run, at each rate of polls
-(0: back to back). Keeps all figures in target/bench/performance.json, where those of other runs stay; --update-docs
+(0: back to back), for auto also under a step of the rate; and, but for --no-scores, how well each sees. Keeps all figures in target/bench/performance.json, where those of other runs stay; --update-docs
 makes the table in docs/performance.md of all of them.
 --quick: two rounds of half a second, to try it out. Started by `cargo xtask bench`.
 ";
@@ -33,6 +33,8 @@ pub struct Options {
     pub rounds: usize,
     /// How long each phase is.
     pub phase: Duration,
+    /// Whether it is scored how well each sees.
+    pub scores: bool,
     /// Whether the table in the docs is made anew.
     pub updates_docs: bool,
 }
@@ -56,6 +58,7 @@ impl Options {
             contenders: Vec::new(),
             rounds: 9,
             phase: Duration::from_secs(1),
+            scores: true,
             updates_docs: false,
         };
         while let Some(argument) = arguments.next() {
@@ -80,6 +83,7 @@ impl Options {
                     options.phase = Duration::try_from_secs_f64(seconds)?;
                 }
                 "--quick" => (options.rounds, options.phase) = (2, Duration::from_millis(500)),
+                "--no-scores" => options.scores = false,
                 "--update-docs" => options.updates_docs = true,
                 _ => bail!("unknown argument {argument}\n{USAGE}"),
             }
@@ -94,10 +98,6 @@ impl Options {
     pub fn wants(&self, name: &str) -> bool {
         self.contenders.is_empty() || self.contenders.iter().any(|it| it == name)
     }
-}
-
-fn names(list: &str) -> Vec<String> {
-    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use super::{Table, report};
+use super::{Table, goals, report, score, step};
 
 const BEGIN: &str = "<!-- made by cargo xtask bench: begin -->";
 const END: &str = "<!-- made by cargo xtask bench: end -->";
@@ -48,12 +48,44 @@ pub fn markdown(tables: &[Table]) -> String {
             };
         }
         text.push('\n');
-        for goal in report::goals(table) {
+        text.push_str(&of_step(table));
+        text.push_str(&of_scores(table));
+        for goal in goals::goals(table) {
             let _ = writeln!(text, "- {}: {}", goal.verdict.word(), goal.text);
         }
         text.push('\n');
     }
     text
+}
+
+/// A line for each step.
+fn of_step(table: &Table) -> String {
+    let Some(step) = &table.step else { return String::new() };
+    let [slow, fast] = step::RATES;
+    let mut text = format!(
+        "A step from {slow} to {fast} polls/s and back, auto: added in each half second after it, %, \
+         and over {} s:\n\n| step | each half second | over all |\n|---|---|---|\n",
+        step::STRETCH.as_secs()
+    );
+    for (stretch, name) in step.iter().zip(step::NAMES) {
+        let (halves, whole) = (report::after_step(stretch), report::percent(&stretch.whole));
+        let _ = writeln!(text, "| {name} | {halves} | {whole} |");
+    }
+    text + "\n"
+}
+
+/// How well each sees.
+fn of_scores(table: &Table) -> String {
+    if table.scores.is_empty() {
+        return String::new();
+    }
+    let row = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let titles = report::SCORE_TITLES.map(str::to_owned);
+    let mut text = format!("What each sees in {} s:\n\n", score::SPAN.as_secs());
+    text.push_str(&row(&titles));
+    text.push_str(&row(&titles.map(|_| "---".to_owned())));
+    table.scores.iter().for_each(|score| text.push_str(&row(&report::score_cells(score))));
+    text + "\n"
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{field, worker::Worker};
 
@@ -34,6 +35,16 @@ pub fn measure(worker: &mut Worker, settle: Duration, span: Duration) -> Result<
         late_p50_us: middle("late_p50_us")?,
         late_p99_us: middle("late_p99_us")?,
     })
+}
+
+/// CPU of the loop's thread from now on, of one core, over so many windows each.
+pub fn cpu_ratios(worker: &mut Worker, span: Duration, together: usize) -> Result<Vec<f64>> {
+    let windows = worker.words_for("window", span)?;
+    let sum = |windows: &[Value], name| {
+        windows.iter().map(|window| field::float(window, name)).sum::<Result<f64>>()
+    };
+    let ratio = |windows: &[Value]| Ok(sum(windows, "cpu_ns")? / sum(windows, "wall_ns")?);
+    windows.chunks_exact(together).map(ratio).collect()
 }
 
 impl Phase {

@@ -1,77 +1,16 @@
-//! A run as text and as JSON, and whether the goals are met.
+//! A run as text and as JSON.
 
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Line, Table, paired::Paired};
-
-/// What sampling may add, of one core.
-const SAMPLED_GOAL: f64 = 0.003;
-/// The budget of `--mode auto`, of one core.
-const BUDGET: f64 = 0.01;
-/// What exact accounting may cost, in empty pairs.
-const PAIRS_GOAL: f64 = 1.2;
-/// Up to this rate every mode is to be cheaper than OpenRTC's own introspection.
-const SLOW_RATE: u32 = 10_000;
-
-/// One goal, and what came of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Goal {
-    /// In words, with its figures.
-    pub text: String,
-    /// What came of it.
-    pub verdict: Verdict,
-}
-
-/// What came of a goal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The whole interval keeps it.
-    Met,
-    /// The whole interval is beyond it.
-    Missed,
-    /// It lies within the interval: the rounds do not tell.
-    Open,
-}
-
-impl Verdict {
-    /// The word for it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Verdict::Met => "met",
-            Verdict::Missed => "MISSED",
-            Verdict::Open => "not told",
-        }
-    }
-
-    /// Of a figure that is to be at most this.
-    fn at_most(paired: &Paired, most: f64) -> Verdict {
-        match paired.interval() {
-            Some((_, high)) if high <= most => Verdict::Met,
-            Some((low, _)) if low > most => Verdict::Missed,
-            _ => Verdict::Open,
-        }
-    }
-
-    /// Of a figure that is to be none that can be told.
-    fn none_told(paired: &Paired) -> Verdict {
-        match paired.interval() {
-            Some((low, _)) if low > 0.0 => Verdict::Missed,
-            Some(_) => Verdict::Met,
-            None => Verdict::Open,
-        }
-    }
-
-    /// Of one that is to be less than another.
-    fn below(mine: &Paired, his: &Paired) -> Verdict {
-        match mine.interval().zip(his.interval()) {
-            Some(((_, high), (low, _))) if high < low => Verdict::Met,
-            Some(((low, _), (_, high))) if low > high => Verdict::Missed,
-            _ => Verdict::Open,
-        }
-    }
-}
+use super::{
+    Line, Table,
+    goals::goals,
+    paired::Paired,
+    score::Score,
+    step::{NAMES, Step, Stretch},
+};
 
 /// A rate in words.
 pub fn rate(rate: u32) -> String {
@@ -128,6 +67,12 @@ pub fn text(table: &Table) -> String {
             ),
         };
     }
+    for (stretch, name) in table.step.iter().flatten().zip(NAMES) {
+        let _ = writeln!(text, "a step {name}, each half second: {} %", after_step(stretch));
+    }
+    for score in &table.scores {
+        let _ = writeln!(text, "{}", score_cells(score).join("  "));
+    }
     for goal in goals(table) {
         let _ = writeln!(text, "{:<8}  {}", goal.verdict.word(), goal.text);
     }
@@ -153,145 +98,73 @@ pub fn json(tables: &[Table]) -> Value {
             "interpreter": table.interpreter,
             "loop": table.kind.name(),
             "lines": table.lines.iter().map(line).collect::<Vec<_>>(),
+            "step": table.step.as_ref().map(step),
+            "scores": table.scores.iter().map(score).collect::<Vec<_>>(),
         })
     };
     Value::Array(tables.iter().map(table).collect())
 }
 
-/// What was to be shown, as far as it was measured.
-pub fn goals(table: &Table) -> Vec<Goal> {
-    let of = |name: &'static str| {
-        table.lines.iter().filter(move |it| it.contender.name == name && it.why_not.is_none())
+fn step(step: &Step) -> Value {
+    let stretch = |it: &Stretch| {
+        let halves: Vec<_> = it.halves.iter().map(Paired::rounds).collect();
+        json!({ "whole": it.whole.rounds(), "halves": halves })
     };
-    let mut goals = Vec::new();
-    for (name, most) in [("sampled", SAMPLED_GOAL), ("auto", BUDGET)] {
-        for line in of(name) {
-            let slower = slower(line);
-            goals.push(Goal {
-                text: format!(
-                    "{name} adds at most {} % at {}: {}",
-                    most * 100.0,
-                    rate(line.rate),
-                    percent(&slower)
-                ),
-                verdict: Verdict::at_most(&slower, most),
-            });
-        }
-    }
-    for line in of("sampled") {
-        let [_, p99] = &line.late_us;
-        goals.push(Goal {
-            text: format!(
-                "sampled adds nothing that can be told to how late timers are, p99, at {}: {}",
-                rate(line.rate),
-                micros(p99)
-            ),
-            verdict: Verdict::none_told(p99),
-        });
-    }
-    for exact in of("exact") {
-        let Some(empty) = of("empty").find(|it| it.rate == exact.rate) else { continue };
-        let pairs = in_pairs(exact, empty);
-        goals.push(Goal {
-            text: format!(
-                "exact costs at most {PAIRS_GOAL} empty pairs at {}: {}",
-                rate(exact.rate),
-                ratio(&pairs)
-            ),
-            verdict: Verdict::at_most(&pairs, PAIRS_GOAL),
-        });
-    }
-    for theirs in of("in-process").filter(|it| (1..=SLOW_RATE).contains(&it.rate)) {
-        for ours in ["exact", "sampled", "auto"].into_iter().flat_map(of) {
-            if ours.rate == theirs.rate {
-                goals.push(Goal {
-                    text: format!(
-                        "{} is cheaper than in-process at {}: {} against {}",
-                        ours.contender.name,
-                        rate(ours.rate),
-                        percent(&ours.added),
-                        percent(&theirs.added)
-                    ),
-                    verdict: Verdict::below(&ours.added, &theirs.added),
-                });
-            }
-        }
-    }
-    goals
+    NAMES.into_iter().map(str::to_owned).zip(step.iter().map(stretch)).collect()
 }
 
-/// How much slower a worker is: added CPU of one core. Back to back the core is full either way: there by how much
-/// longer a poll takes.
-fn slower(line: &Line) -> Paired {
-    let mut slower = Paired::default();
-    match line.rate {
-        0 => line.ratio.rounds().iter().for_each(|ratio| slower.push(ratio - 1.0)),
-        _ => slower.clone_from(&line.added),
-    }
-    slower
+fn score(score: &Score) -> Value {
+    let [truth_s, cpu_s] = score.cpu_s;
+    let [stalls, found, right, invented] = score.stalls;
+    json!({
+        "who": score.who,
+        "true_cpu_s": truth_s,
+        "cpu_s": cpu_s,
+        "worst_ratio": score.worst_ratio,
+        "stalls": stalls,
+        "found": found,
+        "right": right,
+        "invented": invented,
+        "duration_off_ms": score.duration_off_ms,
+    })
 }
 
-/// What exact accounting adds in a round, in what an empty pair adds; nothing where that is not told from none.
-fn in_pairs(exact: &Line, empty: &Line) -> Paired {
-    let (exact, empty) = (slower(exact), slower(empty));
-    let mut pairs = Paired::default();
-    if empty.rounds().iter().all(|added| *added > 0.0) {
-        for (exact, empty) in exact.rounds().iter().zip(empty.rounds()) {
-            pairs.push(exact / empty);
-        }
-    }
-    pairs
+/// A step in words: the half seconds after it.
+pub fn after_step(stretch: &Stretch) -> String {
+    let halves = stretch.halves.iter().filter_map(Paired::median);
+    halves.map(|half| format!("{:+.1}", half * 100.0)).collect::<Vec<_>>().join(", ")
 }
+
+/// What one sees, in the columns of [`SCORE_TITLES`].
+pub fn score_cells(score: &Score) -> [String; 5] {
+    let [truth_s, cpu_s] = score.cpu_s;
+    let [real, found, right, invented] = score.stalls;
+    [
+        score.who.clone(),
+        format!("{cpu_s:.2} s of {truth_s:.2} ({:+.2} %)", (cpu_s / truth_s - 1.0) * 100.0),
+        format!("{:+.1} %", score.worst_ratio * 100.0),
+        format!("{found} of {real}, {right} right, {invented} invented"),
+        format!("{:.2} ms", score.duration_off_ms),
+    ]
+}
+
+/// Their titles.
+pub const SCORE_TITLES: [&str; 5] =
+    ["who looks", "CPU of all sessions", "worst session", "stalls", "duration off by"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{bench::contenders::CONTENDERS, setting::Loop};
 
-    fn line(name: &str, rate: u32, added: &[f64]) -> Line {
-        let contender = CONTENDERS.iter().find(|it| it.name == name).unwrap();
-        let mut line = Line::new(rate, contender);
-        for it in added {
-            line.added.push(*it);
-        }
-        line
-    }
-
     fn table(lines: Vec<Line>) -> Table {
-        Table { interpreter: "py".into(), kind: Loop::Asyncio, lines }
-    }
-
-    #[test]
-    fn goals_are_judged_by_their_intervals() {
-        use Verdict::{Met, Missed, Open};
-        let told = |lines| goals(&table(lines)).iter().map(|it| it.verdict).collect::<Vec<_>>();
-        let sampled = |added, late_us| {
-            let mut sampled = line("sampled", 1000, added);
-            sampled.late_us[1].push(late_us);
-            told(vec![sampled])
-        };
-        assert_eq!(sampled(&[0.001, 0.004, 0.002], -1.0), [Open, Met]);
-        assert_eq!(sampled(&[0.001, 0.002], 0.0), [Met, Met]);
-        assert_eq!(sampled(&[0.005, 0.004, 0.006], 1.0), [Missed, Missed]);
-        let mut full = line("auto", 0, &[0.0, 0.0]);
-        for ratio in [1.02, 1.03] {
-            full.ratio.push(ratio);
-        }
-        assert_eq!(told(vec![full]), [Missed], "by what a poll takes");
-        let pair = |exact: f64, empty: f64| {
-            vec![line("exact", 1000, &[exact]), line("empty", 1000, &[empty])]
-        };
-        assert_eq!(told(pair(0.0119, 0.01)), [Met]);
-        assert_eq!(told(pair(0.0125, 0.01)), [Missed]);
-        assert_eq!(told(pair(0.0125, -0.01)), [Open], "of nothing there is no ratio");
-        let against = vec![line("auto", 1000, &[0.004]), line("in-process", 1000, &[0.003])];
-        assert_eq!(told(against), [Met, Missed]);
-        assert_eq!(told(vec![line("in-process", 50_000, &[0.1])]), []);
+        Table::new("py", Loop::Asyncio, lines)
     }
 
     #[test]
     fn what_was_not_measured_says_why() {
-        let mut one = line("bpftrace", 1000, &[]);
+        let bpftrace = CONTENDERS.iter().find(|it| it.name == "bpftrace").unwrap();
+        let mut one = Line::new(1000, bpftrace);
         one.why_not = Some("bpftrace is not installed".into());
         let text = text(&table(vec![one.clone()]));
         assert!(text.contains("bpftrace is not installed"), "{text}");

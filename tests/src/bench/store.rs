@@ -5,7 +5,14 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Line, Table, contenders::CONTENDERS, paired::Paired, report};
+use super::{
+    Line, Table,
+    contenders::CONTENDERS,
+    paired::Paired,
+    report,
+    score::Score,
+    step::{NAMES, Stretch},
+};
 use crate::{field, setting::Loop};
 
 /// The tables in the file, none where there is no file.
@@ -35,6 +42,12 @@ pub fn merge(tables: &mut Vec<Table>, new: Vec<Table>) {
             tables.push(table);
             continue;
         };
+        if table.step.is_some() {
+            known.step = table.step;
+        }
+        if !table.scores.is_empty() {
+            known.scores = table.scores;
+        }
         for line in table.lines {
             let is_its =
                 |it: &Line| (it.rate, it.contender.name) == (line.rate, line.contender.name);
@@ -48,10 +61,29 @@ pub fn merge(tables: &mut Vec<Table>, new: Vec<Table>) {
 
 fn table(value: &Value) -> Result<Table> {
     let lines = value["lines"].as_array().context("no lines")?;
+    let scores = value["scores"].as_array().into_iter().flatten();
     Ok(Table {
         interpreter: field::text(value, "interpreter")?,
         kind: Loop::parse(&field::text(value, "loop")?)?,
         lines: lines.iter().map(line).collect::<Result<_>>()?,
+        step: value["step"].as_object().map(|step| NAMES.map(|name| stretch(&step[name]))),
+        scores: scores.map(score).collect::<Result<_>>()?,
+    })
+}
+
+fn stretch(value: &Value) -> Stretch {
+    let halves = value["halves"].as_array().into_iter().flatten().map(paired);
+    Stretch { whole: paired(&value["whole"]), halves: halves.collect() }
+}
+
+fn score(value: &Value) -> Result<Score> {
+    let count = |name| Ok::<_, anyhow::Error>(usize::try_from(field::int(value, name)?)?);
+    Ok(Score {
+        who: field::text(value, "who")?,
+        cpu_s: [field::float(value, "true_cpu_s")?, field::float(value, "cpu_s")?],
+        worst_ratio: field::float(value, "worst_ratio")?,
+        stalls: [count("stalls")?, count("found")?, count("right")?, count("invented")?],
+        duration_off_ms: field::float(value, "duration_off_ms")?,
     })
 }
 
@@ -77,12 +109,13 @@ fn paired(value: &Value) -> Paired {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::step::Step;
 
     fn tables(name: &str, added: f64) -> Vec<Table> {
         let contender = CONTENDERS.iter().find(|it| it.name == name).unwrap();
         let mut line = Line::new(1000, contender);
         line.added.push(added);
-        vec![Table { interpreter: "py".into(), kind: Loop::Asyncio, lines: vec![line] }]
+        vec![Table::new("py", Loop::Asyncio, vec![line])]
     }
 
     #[test]
@@ -92,10 +125,22 @@ mod tests {
         assert!(read(&file).unwrap().is_empty());
         let mut all = tables("exact", 0.25);
         merge(&mut all, tables("auto", 0.125));
+        let mut scored = tables("auto", 0.125);
+        scored[0].step = Some(Step::default());
+        scored[0].scores = vec![Score {
+            who: "auto".into(),
+            cpu_s: [2.0, 1.5],
+            worst_ratio: 0.5,
+            stalls: [4, 3, 2, 1],
+            duration_off_ms: 0.25,
+        }];
+        merge(&mut all, scored);
         write(&file, &all).unwrap();
         let mut again = read(&file).unwrap();
         merge(&mut again, tables("auto", 0.5));
         let added: Vec<_> = again[0].lines.iter().map(|it| it.added.median()).collect();
         assert_eq!((again.len(), added), (1, vec![Some(0.25), Some(0.5)]));
+        assert_eq!(again[0].scores, all[0].scores, "what was not measured again stays");
+        assert_eq!(again[0].step, all[0].step);
     }
 }

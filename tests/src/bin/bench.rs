@@ -7,10 +7,9 @@ use anyhow::{Context as _, Result};
 use openrtc_tests::{
     bench::{
         self,
+        goals::{Verdict, goals},
         options::{self, Asked, Options},
-        performance,
-        report::{self, Verdict},
-        store,
+        performance, store,
     },
     setting::Setting,
 };
@@ -36,7 +35,7 @@ fn run() -> Result<bool> {
     };
     let setting = Setting::from_environment()?;
     let new = bench::run(&setting, &options)?;
-    let is_met = new.iter().flat_map(report::goals).all(|goal| goal.verdict != Verdict::Missed);
+    let is_met = new.iter().flat_map(goals).all(|goal| goal.verdict != Verdict::Missed);
     let folder = setting.workspace().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let file = folder.join("performance.json");
