@@ -3,7 +3,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{account::Split, wait::Waits};
+use crate::{account::Split, poll::Ended, wait::Waits};
 
 /// What an [`Event`] says.
 pub mod kind {
@@ -46,4 +46,20 @@ pub struct Event {
     pub started_at_ns: u64,
     /// Where the poll's time went.
     pub split: Split,
+}
+
+impl Event {
+    /// A poll of this thread that has ended was a stall.
+    #[inline(always)]
+    pub fn stall_end(tid: u32, ended: &Ended) -> Event {
+        Event {
+            kind: kind::STALL_END,
+            tid,
+            slot: ended.slot,
+            seeded: u32::from(ended.seeded),
+            context: 0,
+            started_at_ns: ended.started_at_ns,
+            split: ended.split,
+        }
+    }
 }

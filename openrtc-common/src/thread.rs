@@ -31,6 +31,14 @@ pub struct SiteHits {
     pub unmatched_exits: u64,
 }
 
+impl SiteHits {
+    /// Contexts entered, by whichever way.
+    #[inline(always)]
+    pub fn enters(&self) -> u64 {
+        self.run_enters + self.context_enters
+    }
+}
+
 /// Room in which the programs at the sites look up a tag. It is the thread's own, because those of
 /// two threads can interrupt each other on one CPU, and the stack is too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]

@@ -133,7 +133,7 @@ fn enter(context: u64, via: u32) {
         // The task whose step this is within, if any; its own step will say who it is.
         polls.top().map_or(UNTAGGED, |top| top.slot)
     };
-    if hits.run_enters + hits.context_enters == 0 {
+    if hits.enters() == 0 {
         tag::send(&Event { kind: kind::THREAD, tid, ..Event::default() });
     }
     if via == via::CONTEXT {
@@ -141,7 +141,7 @@ fn enter(context: u64, via: u32) {
     } else {
         hits.run_enters += 1;
     }
-    if hits.run_enters + hits.context_enters == call_at {
+    if hits.enters() == call_at {
         tag::send(&Event { kind: kind::CALL, tid, ..Event::default() });
     }
     if polls.is_idle() {
@@ -368,16 +368,7 @@ fn end_stall(tid: u32, ended: &Ended, now_ns: u64, backlog: &mut Backlog, waits:
         culprit: ended.slot,
         count: 0,
     };
-    let event = Event {
-        kind: kind::STALL_END,
-        tid,
-        slot: ended.slot,
-        seeded: u32::from(ended.seeded),
-        context: 0,
-        started_at_ns: ended.started_at_ns,
-        split: ended.split,
-    };
-    send_stall(&event, waits);
+    send_stall(&Event::stall_end(tid, ended), waits);
 }
 
 #[inline(always)]

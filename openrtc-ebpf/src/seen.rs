@@ -90,11 +90,10 @@ pub fn come_back(seen: &Seen, clock: &Clock) {
     let Some(session) = session(seen.slot) else { return };
     // SAFETY: fields of a map value; the sums are atomic.
     unsafe {
-        loss::add(&raw mut (*session).counters.loop_off_cpu_ns, clock.off_cpu_ns - seen.off_cpu_ns);
-        loss::add(
-            &raw mut (*session).counters.loop_run_queue_ns,
-            clock.run_queue_ns - seen.run_queue_ns,
-        );
+        let off_cpu_ns = clock.off_cpu_ns.saturating_sub(seen.off_cpu_ns);
+        let run_queue_ns = clock.run_queue_ns.saturating_sub(seen.run_queue_ns);
+        loss::add(&raw mut (*session).counters.loop_off_cpu_ns, off_cpu_ns);
+        loss::add(&raw mut (*session).counters.loop_run_queue_ns, run_queue_ns);
     }
 }
 

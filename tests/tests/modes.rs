@@ -100,6 +100,24 @@ fn a_step_up_and_down_changes_the_mode_and_loses_nothing() -> Result<()> {
     blocks_are_told(blocks, &record.stalls, &record.snapshots)
 }
 
+/// A session that begins while polls are sampled, and that no sample meets, is found among the tasks.
+#[test]
+fn a_quiet_session_is_listed_without_a_probe() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let mut worker = Worker::start(&setting, setting.usual(), "rates.py --rate 100 --sessions 4")?;
+    let mut probe = Probe::start(&setting, worker.pid, "--mode sampled --refresh-rate 4")?;
+    let before = probe.snapshot()?;
+    ensure!(before.session("AJ_quiet").is_none(), "it is there too early: {before:?}");
+    worker.say("add AJ_quiet")?;
+    let limit = Duration::from_secs(20);
+    let found =
+        probe.snapshot_where("with the quiet one", limit, |it| it.session("AJ_quiet").is_some())?;
+    let quiet = found.session("AJ_quiet").context("it was there")?;
+    ensure!(quiet.agent.as_deref() == Some("waiting"), "{quiet:?}");
+    probe.stop(nix::sys::signal::Signal::SIGTERM)?;
+    Ok(())
+}
+
 #[test]
 fn a_change_is_a_line_of_log() -> Result<()> {
     let setting = Setting::from_environment()?;

@@ -3,17 +3,9 @@
 
 use std::mem::offset_of;
 
-use openrtc_common::{
-    account::Split,
-    poll::Polls,
-    seen::Seen,
-    session::{Counters, Session, Slot},
-    thread::Thread,
-};
+use openrtc_common::{account::Split, poll::Polls, seen::Seen, session::Counters, thread::Thread};
 
-use super::attach::Kernel;
-
-const COUNTERS: usize = offset_of!(Slot, session) + offset_of!(Session, counters);
+use super::{attach::Kernel, read::COUNTERS};
 
 /// Where a session's time was spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +28,7 @@ impl Kernel {
     }
 
     /// The session in this slot ran at `at_ns`.
-    pub fn touch(&self, slot: u32, at_ns: u64) {
+    fn touch(&self, slot: u32, at_ns: u64) {
         // Of several writers any may win: their times are equal in effect.
         let last = COUNTERS + offset_of!(Counters, last_at_ns);
         if self.sessions.read_field::<u64>(slot, last).is_some_and(|last_ns| last_ns < at_ns) {

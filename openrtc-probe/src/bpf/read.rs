@@ -29,8 +29,8 @@ pub enum Told {
     StallEnd(StallEnd),
 }
 
-/// What a slot has used.
-const COUNTERS: usize = offset_of!(Slot, session) + offset_of!(Session, counters);
+/// Where in a slot stands what it has used.
+pub(super) const COUNTERS: usize = offset_of!(Slot, session) + offset_of!(Session, counters);
 
 /// How often a thread is read again when it changes under our eyes.
 const READ_TRIES: usize = 16;
@@ -193,9 +193,7 @@ impl Kernel {
     /// have not used: they start another one when they next meet the thread.
     pub fn unseed_thread(&mut self, tid: u32) {
         let Ok(slot) = self.thread_slots.get(&tid, 0) else { return };
-        let met = self
-            .thread(slot)
-            .is_none_or(|thread| thread.hits.run_enters + thread.hits.context_enters > 0);
+        let met = self.thread(slot).is_none_or(|thread| thread.hits.enters() > 0);
         if !met && self.thread_slots.remove(&tid).is_ok() {
             self.give_back_thread(slot);
         }

@@ -43,7 +43,7 @@ impl Hits {
     /// Adds those of a thread.
     pub(super) fn add(&mut self, thread: &Thread) {
         let hits = &thread.hits;
-        self.enters += hits.run_enters + hits.context_enters;
+        self.enters += hits.enters();
         self.exits += hits.run_exits + hits.context_exits;
         self.switches += u64::from(thread.clock.turns / 2);
     }

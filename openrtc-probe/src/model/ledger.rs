@@ -249,6 +249,11 @@ impl Ledger {
         !self.loops.is_empty()
     }
 
+    /// Whether this session is known, listed or not.
+    pub fn knows(&self, key: &TagKey) -> bool {
+        self.sessions.get(key).is_some()
+    }
+
     /// Whether it is worth looking for a session's agent and tenant now.
     pub fn wants_names(&mut self, key: &TagKey) -> bool {
         self.sessions.entry(*key).wants_names()

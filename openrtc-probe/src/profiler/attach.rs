@@ -148,7 +148,7 @@ fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
         modes::poll_ns(settings.trap_ns, None),
     );
     if governor.mode() == Mode::Exact {
-        (settings.accounts, settings.remembers) = (1, u64::from(interpreter.changes_are_seen));
+        modes::account(&mut settings, true, &interpreter);
         kernel.set(&settings);
         kernel.sites().attach(Programs::Exact, &points)?;
         kernel.find_threads();

@@ -15,20 +15,22 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use openrtc_common::{
     account::Reading,
+    config::Settings,
     poll::Charge,
-    thread::{Thread, role},
+    thread::{SiteHits, Thread, role},
 };
 
 use super::{
     Now, Profiler,
     governor::{Count, Governor},
     pairing::AtAttach,
-    sampled::{Found, News, Sampled, Subject},
+    sampled::{Carried, Found, News, Sampled, Subject},
 };
 use crate::{
     bpf::{Busiest, Kernel, Onlooker, Place, Programs, SitePoint},
     cpython::{Around, PyThread, memory::RemoteAddr},
     model::{Fact, Mode, ModeChange, Reason, Sampling},
+    worker::Interpreter,
 };
 
 /// A poll that has gone on for longer is let end before the mode changes to exact.
@@ -74,8 +76,14 @@ pub(super) struct Modes {
     before: Sampling,
     /// Squared standard errors by slot, with what tells this use of the slot from others.
     variances: HashMap<u32, (u64, f64)>,
-    /// On-CPU time of threads that was shared out to sessions, by their slots.
-    carried: HashMap<u32, u64>,
+    carried: Carried,
+}
+
+/// Has the programs at the sites account, or not.
+pub(super) fn account(settings: &mut Settings, accounts: bool, interpreter: &Interpreter) {
+    settings.accounts = u64::from(accounts);
+    // Without a probe at it nobody knows of a variable that is set.
+    settings.remembers = u64::from(accounts && interpreter.changes_are_seen);
 }
 
 /// What a poll costs with probes: two traps, and two runs of what stands there.
@@ -106,7 +114,7 @@ impl Modes {
             since_ns: 0,
             before: Sampling::default(),
             variances: HashMap::new(),
-            carried: HashMap::new(),
+            carried: Carried::default(),
         }
     }
 
@@ -130,7 +138,7 @@ impl Modes {
         if let Some(sampled) = &self.sampled {
             sampled.complete(slot, thread);
         }
-        thread.polls.on_cpu_ns += self.carried.get(&slot).copied().unwrap_or(0);
+        thread.polls.on_cpu_ns += self.carried.of(slot);
     }
 
     /// The thread in this slot is gone.
@@ -138,7 +146,7 @@ impl Modes {
         if let Some(sampled) = &mut self.sampled {
             sampled.forget(slot);
         }
-        self.carried.remove(&slot);
+        self.carried.forget(slot);
     }
 
     /// The longest poll that has ended since the last time, of those that were sampled.
@@ -149,14 +157,6 @@ impl Modes {
     /// Whether polls are sampled, now or to their end.
     pub(super) fn samples(&self) -> bool {
         self.sampled.is_some()
-    }
-
-    fn carry(&mut self) {
-        if let Some(sampled) = &mut self.sampled {
-            for (slot, on_cpu_ns) in sampled.take_carried() {
-                *self.carried.entry(slot).or_default() += on_cpu_ns;
-            }
-        }
     }
 
     fn add_variances(&mut self, variances: Vec<(u32, f64)>, kernel: &Kernel) {
@@ -176,8 +176,11 @@ impl Profiler {
     pub(super) fn take_sampled(&mut self, now: Now) -> bool {
         let Some(sampled) = &mut self.modes.sampled else { return false };
         let before = sampled.polls();
-        let News { ends, lost, late, unreadable, around } =
-            sampled.take(&mut self.kernel, self.settings.stall_threshold_ns);
+        let News { ends, lost, late, unreadable, around } = sampled.take(
+            &mut self.kernel,
+            &mut self.modes.carried,
+            self.settings.stall_threshold_ns,
+        );
         if !matches!(self.modes.probes, Probes::Off) && self.modes.mode == Mode::Sampled {
             self.modes.idle_traps += 2 * (sampled.polls() - before);
         }
@@ -188,7 +191,6 @@ impl Profiler {
                 self.ledger.take(Fact::Lost(cause, count));
             }
         }
-        self.modes.carry();
         for (slot, at) in around {
             self.tell_base(slot, at);
         }
@@ -209,9 +211,8 @@ impl Profiler {
     /// Shares out what has been used by now.
     pub(super) fn share_out(&mut self, now: Now) {
         let Some(sampled) = &mut self.modes.sampled else { return };
-        let variances = sampled.share_out(&self.kernel, now.monotonic_ns);
+        let variances = sampled.share_out(&self.kernel, &mut self.modes.carried, now.monotonic_ns);
         self.modes.add_variances(variances, &self.kernel);
-        self.modes.carry();
     }
 
     /// A context in which others are entered is the loop's own if it holds no tag.
@@ -314,11 +315,13 @@ impl Profiler {
         self.tend_probes();
         if self.modes.governor.is_auto() {
             let poll_ns = self.poll_ns();
-            let count = self.count(now);
+            let hits: Vec<_> =
+                self.kernel.threads().map(|(slot, thread)| (slot, thread.hits)).collect();
+            let count = self.count(&hits, now);
             if let Some((_, reason)) = self.modes.governor.tick(count, poll_ns) {
                 self.modes.reason = reason;
             }
-            self.want_calls(poll_ns);
+            self.want_calls(&hits, poll_ns);
         }
         match (self.modes.governor.mode(), self.modes.mode, &self.modes.probes) {
             (Mode::Sampled, Mode::Exact, _) => self.change_to_sampled()?,
@@ -355,14 +358,11 @@ impl Profiler {
         poll_ns(self.settings.trap_ns, self.costs.run_ns().site)
     }
 
-    fn count(&self, now: Now) -> Count {
+    fn count(&self, hits: &[(u32, SiteHits)], now: Now) -> Count {
         let pair_ns = self.poll_ns();
-        let (mut enters, mut hits) = (0, self.kernel.var_changes());
-        for (_, thread) in self.kernel.threads() {
-            let at = &thread.hits;
-            enters += at.run_enters + at.context_enters;
-            hits += at.run_enters + at.context_enters + at.run_exits + at.context_exits;
-        }
+        let enters = hits.iter().map(|(_, at)| at.enters()).sum::<u64>();
+        let exits = hits.iter().map(|(_, at)| at.run_exits + at.context_exits).sum::<u64>();
+        let hits = self.kernel.var_changes() + enters + exits;
         let sampled =
             self.modes.before.polls + self.modes.sampled.as_ref().map_or(0, Sampled::polls);
         let idle_ns = self.modes.idle_traps as f64 * self.settings.trap_ns as f64;
@@ -374,18 +374,15 @@ impl Profiler {
     }
 
     /// Wants to be called before the polls of any thread have cost what may be spent.
-    fn want_calls(&self, poll_ns: f64) {
+    fn want_calls(&self, hits: &[(u32, SiteHits)], poll_ns: f64) {
         let Some(left) = self.modes.governor.polls_left(poll_ns) else { return };
-        for (slot, thread) in self.kernel.threads() {
-            self.kernel
-                .call_at(slot, thread.hits.run_enters + thread.hits.context_enters + left + 1);
+        for (slot, at) in hits {
+            self.kernel.call_at(*slot, at.enters() + left + 1);
         }
     }
 
     fn set_accounting(&mut self, accounts: bool) {
-        self.settings.accounts = u64::from(accounts);
-        // Without a probe at it nobody knows of a variable that is set.
-        self.settings.remembers = u64::from(accounts && self.interpreter.changes_are_seen);
+        account(&mut self.settings, accounts, &self.interpreter);
         self.settings.forgotten += 1;
         self.kernel.set(&self.settings);
     }

@@ -90,7 +90,7 @@ impl Pairing {
             pairing.run.exits += hits.run_exits;
             pairing.context.enters += hits.context_enters;
             pairing.context.exits += hits.context_exits;
-            if hits.run_enters + hits.context_enters + hits.unmatched_exits > 0 {
+            if hits.enters() + hits.unmatched_exits > 0 {
                 // What was entered before we attached and what is entered now.
                 pairing.in_flight += 2 * MAX_DEPTH as u64;
             }

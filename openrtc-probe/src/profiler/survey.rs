@@ -8,7 +8,7 @@ use openrtc_common::tag::{TagKey, TagText};
 use super::{Now, Profiler, Tag};
 use crate::{
     cpython::{VarAt, memory::RemoteAddr},
-    model::{Fact, Names},
+    model::{Fact, Mode, Names},
 };
 
 impl Profiler {
@@ -49,9 +49,8 @@ impl Profiler {
         let Some(found) = self.tags_of_tasks() else { return };
         let mut keys = HashSet::with_capacity(found.len());
         for (tag, context) in &found {
-            let is_first = keys.insert(tag.key());
-            if is_first && self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
-                self.ledger.take(Fact::Lost("sessions_unlisted", 1));
+            if keys.insert(tag.key()) {
+                self.open_slot(tag, *context, now);
             }
         }
         self.ledger.take(Fact::Found(keys.into_iter().collect()));
@@ -74,12 +73,26 @@ impl Profiler {
         self.tell_others();
     }
 
+    /// Gives a session a slot, if it has none.
+    fn open_slot(&mut self, tag: &TagText, context: RemoteAddr, now: Now) {
+        if self.kernel.open_session(tag, context.0, now.monotonic_ns).is_none() {
+            self.ledger.take(Fact::Lost("sessions_unlisted", 1));
+        }
+    }
+
     fn take_census(&mut self, found: &[(TagText, RemoteAddr)], now: Now) {
         let mut live = HashSet::with_capacity(found.len());
         let mut unnamed = Vec::new();
         for (tag, context) in found {
             let key = tag.key();
-            if live.insert(key) && self.ledger.wants_names(&key) {
+            if !live.insert(key) {
+                continue;
+            }
+            // Without probes a session is met by samples only, and a quiet one by none for long.
+            if self.modes.mode == Mode::Sampled && !self.ledger.knows(&key) {
+                self.open_slot(tag, *context, now);
+            }
+            if self.ledger.wants_names(&key) {
                 unnamed.push((key, *context));
             }
         }

@@ -14,7 +14,7 @@ use std::{collections::HashMap, thread::JoinHandle};
 use anyhow::Result;
 use openrtc_common::{
     account::{Reading, state},
-    event::{Event, StallEnd, kind},
+    event::{Event, StallEnd},
     poll::Polls,
     seen::Seen,
     session::UNTAGGED,
@@ -77,8 +77,30 @@ pub(super) struct Sampled {
     polls_before: u64,
     longest_ns: u64,
     var: Option<VarAt>,
-    /// On-CPU time that was shared out to sessions, by slots of threads.
-    carried: HashMap<u32, u64>,
+}
+
+/// On-CPU time of threads that was shared out to sessions, by their slots.
+#[derive(Default)]
+pub(super) struct Carried(HashMap<u32, u64>);
+
+impl Carried {
+    /// What of the thread in this slot was shared out.
+    pub(super) fn of(&self, slot: u32) -> u64 {
+        self.0.get(&slot).copied().unwrap_or(0)
+    }
+
+    /// The thread in this slot is gone.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.0.remove(&slot);
+    }
+
+    /// Gives sessions their shares of a thread's time.
+    fn credit(&mut self, slot: u32, place: Place, shares: &[Share], at_ns: u64, kernel: &Kernel) {
+        for share in shares {
+            kernel.credit_cpu(share.slot, place, share.on_cpu_ns, at_ns);
+            *self.0.entry(slot).or_default() += share.on_cpu_ns;
+        }
+    }
 }
 
 /// Who is to be followed from now on.
@@ -108,7 +130,6 @@ impl Sampled {
             polls_before: 0,
             longest_ns: 0,
             var: None,
-            carried: HashMap::new(),
         })
     }
 
@@ -148,6 +169,7 @@ impl Sampled {
                 track: Track::default(),
                 is_last: false,
             };
+            self.forget(subject.slot);
             self.threads.insert(subject.slot, followed);
         }
         self.var = var;
@@ -226,7 +248,12 @@ impl Sampled {
     }
 
     /// Takes in the samples that wait.
-    pub(super) fn take(&mut self, kernel: &mut Kernel, threshold_ns: u64) -> News {
+    pub(super) fn take(
+        &mut self,
+        kernel: &mut Kernel,
+        carried: &mut Carried,
+        threshold_ns: u64,
+    ) -> News {
         let (lost, late) = self.sampler.take_missed();
         let mut news = News { lost, late, ..News::default() };
         for sample in self.sampler.take() {
@@ -241,10 +268,11 @@ impl Sampled {
                 self.longest_ns = self.longest_ns.max(over.length_ns());
                 if over.at_most_ns >= threshold_ns {
                     kernel.credit_stall(over.ended.slot);
-                    news.ends.push(stall_end(followed.tid, &over));
+                    let event = Event::stall_end(followed.tid, &over.ended);
+                    news.ends.push(StallEnd { event, waits: over.waits });
                 }
                 if followed.is_last {
-                    self.let_go(sample.slot, &over, kernel);
+                    self.let_go(sample.slot, &over, kernel, carried);
                     break;
                 }
             }
@@ -279,48 +307,32 @@ impl Sampled {
     }
 
     /// The last poll that this thread was followed for is over.
-    fn let_go(&mut self, slot: u32, over: &Over, kernel: &Kernel) {
+    fn let_go(&mut self, slot: u32, over: &Over, kernel: &Kernel, carried: &mut Carried) {
         kernel.unwatch_words(slot);
         let Some(followed) = self.threads.get_mut(&slot) else { return };
         let shares = followed.shares.close(over.at.on_cpu_ns);
-        self.credit(slot, Place::Loop, &shares, over.at.at_ns, kernel);
+        carried.credit(slot, Place::Loop, &shares, over.at.at_ns, kernel);
         self.forget(slot);
         self.tell_sampler(self.var);
     }
 
     /// Shares out what has been used by now; the squared standard errors of what each session's slot got.
-    pub(super) fn share_out(&mut self, kernel: &Kernel, now_ns: u64) -> Vec<(u32, f64)> {
-        let mut closed = Vec::new();
-        for (slot, followed) in &mut self.threads {
-            if followed.is_last {
-                // It gets what is its own when it is over.
-                continue;
-            }
+    pub(super) fn share_out(
+        &mut self,
+        kernel: &Kernel,
+        carried: &mut Carried,
+        now_ns: u64,
+    ) -> Vec<(u32, f64)> {
+        let mut variances = Vec::new();
+        // Who is followed to the end of a poll gets what is its own when it is over.
+        for (slot, followed) in self.threads.iter_mut().filter(|(_, it)| !it.is_last) {
             let Some(thread) = kernel.thread(*slot) else { continue };
             let place = if followed.subject.is_loop { Place::Loop } else { Place::Offloaded };
-            let on_cpu_ns = thread.clock.read(now_ns).on_cpu_ns;
-            closed.push((*slot, place, followed.shares.close(on_cpu_ns)));
+            let shares = followed.shares.close(thread.clock.read(now_ns).on_cpu_ns);
+            carried.credit(*slot, place, &shares, now_ns, kernel);
+            variances.extend(shares.iter().map(|share| (share.slot, share.variance)));
         }
-        for (slot, place, shares) in &closed {
-            self.credit(*slot, *place, shares, now_ns, kernel);
-        }
-        closed
-            .into_iter()
-            .flat_map(|(_, _, shares)| shares)
-            .map(|it| (it.slot, it.variance))
-            .collect()
-    }
-
-    fn credit(&mut self, slot: u32, place: Place, shares: &[Share], at_ns: u64, kernel: &Kernel) {
-        for share in shares {
-            kernel.credit_cpu(share.slot, place, share.on_cpu_ns, at_ns);
-            *self.carried.entry(slot).or_default() += share.on_cpu_ns;
-        }
-    }
-
-    /// What was shared out of the time of each thread, by its slot, since the last time.
-    pub(super) fn take_carried(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.carried.drain()
+        variances
     }
 
     /// Makes of a thread's account what it would be with probes at its polls.
@@ -348,20 +360,6 @@ impl Sampled {
         thread.polls = Polls { on_cpu_ns, ..followed.track.polls_since(&span) };
         thread.waits = followed.track.waits(&thread.waits);
     }
-}
-
-fn stall_end(tid: u32, over: &Over) -> StallEnd {
-    let ended = &over.ended;
-    let event = Event {
-        kind: kind::STALL_END,
-        tid,
-        slot: ended.slot,
-        seeded: u32::from(ended.seeded),
-        context: 0,
-        started_at_ns: ended.started_at_ns,
-        split: ended.split,
-    };
-    StallEnd { event, waits: over.waits }
 }
 
 impl Followed {
