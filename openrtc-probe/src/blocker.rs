@@ -168,6 +168,11 @@ pub enum Blocker {
         /// What the kernel said.
         why: String,
     },
+    /// We were started with another user's rights.
+    #[error(
+        "openrtc-probe does not run setuid or setgid: anybody could look into the processes of others with it"
+    )]
+    SetUser,
     /// A file under `/proc` or `/sys` cannot be read, for no reason that we know.
     #[error("cannot read {what}: {why}")]
     Unreadable {
@@ -193,6 +198,17 @@ fn have(pids: &[i32]) -> String {
 
 /// Workers that a hint names one by one.
 const MOST_NAMED: usize = 4;
+
+/// How to get a capability, or do without.
+fn to_get(capability: &str) -> &'static str {
+    match capability {
+        "CAP_SYS_ADMIN" => "run it with `sudo`, or without probes: --mode sampled",
+        _ => {
+            "run it with `sudo`, or once `sudo setcap \
+             cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore+ep $(command -v openrtc-probe)`"
+        }
+    }
+}
 
 impl Blocker {
     /// What to do about it, as far as possible in the form of something to type.
@@ -228,9 +244,9 @@ impl Blocker {
             Self::BinaryUnreadable { pid, .. } | Self::OtherUser { pid, .. } => {
                 format!("sudo openrtc-probe --pid {pid}")
             }
-            Self::MissingCapability { .. } => "run it with `sudo`, or once `sudo setcap \
-                 cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 \
-                 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)"
+            Self::MissingCapability { name, .. } => to_get(name).into(),
+            Self::SetUser => "sudo chmod u-s,g-s $(command -v openrtc-probe), and run it with \
+                 `sudo`"
                 .into(),
             Self::OwnNamespace { kind, .. } => format!(
                 "run it in the host's {kind} namespace, on the host itself or with `docker run \
@@ -270,7 +286,8 @@ impl Blocker {
             | Self::NoChildren
             | Self::OtherUser { .. }
             | Self::NotX86_64 { .. }
-            | Self::ProgramRefused { .. } => 3,
+            | Self::ProgramRefused { .. }
+            | Self::SetUser => 3,
             Self::KernelThread { .. }
             | Self::Exited { .. }
             | Self::NotPython { .. }
@@ -349,6 +366,7 @@ mod tests {
                 program: "run_enter".into(),
                 why: "the verifier rejects it".into(),
             },
+            Blocker::SetUser,
             Blocker::Unreadable { what: "/proc/4711/maps".into(), why: "I/O error".into() },
         ]
     }
@@ -385,7 +403,7 @@ mod tests {
 4 the interpreter's memory is not laid out as expected: PyContext_Type is 56 bytes, expected 48
   hint: this build of the interpreter is not known: run the worker on CPython 3.9 to 3.15 (not free-threaded), or report it with the output of `openrtc-probe doctor --pid PID`
 3 missing capability CAP_BPF, needed to load programs into the kernel
-  hint: run it with `sudo`, or once `sudo setcap cap_sys_admin,cap_sys_ptrace+ep $(command -v openrtc-probe)` (before Linux 6.16 cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore will do)
+  hint: run it with `sudo`, or once `sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_checkpoint_restore+ep $(command -v openrtc-probe)`
 3 openrtc-probe runs in a pid namespace of its own: the kernel knows processes by other ids than those seen here
   hint: run it in the host's pid namespace, on the host itself or with `docker run --pid=host --userns=host --privileged ...`
 3 this kernel has no type information (/sys/kernel/btf/vmlinux is missing)
@@ -406,6 +424,8 @@ mod tests {
   hint: run the probe and the worker on an x86_64 machine
 3 the kernel refused the program `run_enter`: the verifier rejects it
   hint: report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should accept it
+3 openrtc-probe does not run setuid or setgid: anybody could look into the processes of others with it
+  hint: sudo chmod u-s,g-s $(command -v openrtc-probe), and run it with `sudo`
 1 cannot read /proc/4711/maps: I/O error
   hint: see that /proc and /sys are mounted, and use `sudo`
 ";

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use openrtc_probe::{
     blocker::Blocker,
     cli::{self, Typed, Usage},
+    host::privilege::{self, Work},
     output::{is_closed_pipe, print_line},
     plan::{Plan, Surroundings},
     run,
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
 
 /// Does what was typed; the exit code.
 fn start() -> anyhow::Result<u8> {
+    privilege::refuse_setuid()?;
+    privilege::keep(Work::Any).context("cannot give up capabilities")?;
     let typed = cli::parse(env::args_os())?;
     let here = Surroundings::new(std::io::stdout().is_terminal(), |name| env::var(name).ok());
     let cli = match typed {

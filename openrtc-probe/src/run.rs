@@ -7,7 +7,7 @@ mod wakes;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tokio::time::Instant;
 
 use self::{
@@ -20,6 +20,7 @@ use crate::{
     clock, doctor,
     dump::{self, Dump},
     fleet::{self, Fleet, Found, Member, Scout},
+    host::privilege::{self, Work},
     model::{Stall, StallIds},
     output::{Output, Wish, print_line, print_text},
     plan::{MAX_WORKERS, Plan, Vars, View},
@@ -47,6 +48,8 @@ pub async fn run(plan: &Plan) -> Result<()> {
         let targets: Vec<Target> = pids.map(|pid| Target { pid, ..target.clone() }).collect();
         (Fleet::attach(&targets, clock::now)?, None, Vec::new())
     };
+    let (attaches, saves) = (plan.children, plan.view == View::Table);
+    privilege::keep(Work::Watch { attaches, saves }).context("cannot give up capabilities")?;
     if plan.verbosity > 0 {
         eprintln!("attached in {} ms", began.elapsed().as_millis());
     }
@@ -91,6 +94,7 @@ pub fn examine(typed: &Doctor, is_utf8: bool) -> Result<u8> {
 /// # Errors
 /// A [`Blocker`] inside where the user can do something about it.
 pub fn dump(typed: &DumpOf, is_utf8: bool) -> Result<()> {
+    privilege::keep(Work::Read).context("cannot give up capabilities")?;
     let VarNames { session_var, agent_var, tenant_var } = typed.vars.clone();
     let wanted = dump::Wanted {
         pid: typed.pid.cast_signed(),
@@ -370,7 +374,10 @@ fn announce(plan: &Plan, member: &Member) {
             interpreter.version,
             interpreter.path.display()
         );
-        eprintln!("a trap takes {} ns on this machine", profiler.trap_ns());
+        match profiler.trap_ns() {
+            0 => eprintln!("no probe is placed"),
+            trap_ns => eprintln!("a trap takes {trap_ns} ns on this machine"),
+        }
         for site in &interpreter.sites {
             let at = site.address.0;
             eprintln!("  {:<24} {at:#x}  {}", site.kind.name(), site.instruction);

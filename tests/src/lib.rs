@@ -42,6 +42,7 @@ pub mod kernel;
 pub mod layouts;
 pub mod live;
 pub mod matrix;
+pub mod nobody;
 pub mod probe;
 pub mod process;
 pub mod said;

@@ -2,13 +2,13 @@
 //! and an exit code that says whose fault it is.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use openrtc_tests::{
     kernel,
+    nobody::{self, AS_NOBODY, Copy},
     probe::PATIENCE,
     process::Program,
     say,
@@ -228,8 +228,6 @@ struct Weaker {
     missing: &'static str,
 }
 
-const NOBODY_ELSE: &[&str] = &["--reuid=65534", "--regid=65534", "--clear-groups"];
-
 const WEAKER: &[Weaker] = &[
     Weaker { setpriv: &[], missing: "CAP_BPF" },
     Weaker { setpriv: &["--inh-caps=+bpf", "--ambient-caps=+bpf"], missing: "CAP_PERFMON" },
@@ -244,10 +242,10 @@ const WEAKER: &[Weaker] = &[
 fn a_missing_capability_is_named() -> Result<()> {
     let setting = Setting::from_environment()?;
     let worker = Worker::start(&setting, setting.usual(), "sessions.py --sessions 3")?;
-    let probe = for_everybody(&setting)?;
+    let probe = Copy::for_everybody(&setting)?;
     for Weaker { setpriv, missing } in WEAKER {
         let mut command = Command::new("setpriv");
-        command.args(NOBODY_ELSE).args(*setpriv).arg(probe.file());
+        command.args(AS_NOBODY).args(*setpriv).arg(probe.file());
         command.args(["--pid", &worker.pid.to_string()]);
         fails(command, FAILED_HOST, &["missing capability", missing], "sudo")?;
     }
@@ -262,15 +260,13 @@ fn a_missing_capability_is_named() -> Result<()> {
 #[test]
 fn the_capabilities_of_the_hint_are_enough() -> Result<()> {
     let setting = Setting::from_environment()?;
-    let probe = for_everybody(&setting)?;
+    let probe = Copy::for_everybody(&setting)?;
     for kind in Loop::ALL {
         let words = format!("sessions.py --sessions 3 --truth none --loop {kind}");
         let worker = Worker::start(&setting, setting.usual(), &words)?;
         let run = |caps: &str| {
-            let mut command = Command::new("setpriv");
-            command.args(NOBODY_ELSE);
-            command.args([format!("--inh-caps={caps}"), format!("--ambient-caps={caps}")]);
-            command.arg(probe.file()).args(["--once", "--json", "--pid", &worker.pid.to_string()]);
+            let mut command = nobody::command(&probe.file(), caps);
+            command.args(["--once", "--json", "--pid", &worker.pid.to_string()]);
             command.output().with_context(|| format!("{command:?}"))
         };
         let refused = String::from_utf8(run("-all")?.stderr)?;
@@ -286,33 +282,6 @@ fn capabilities_in(hint: &str) -> Option<String> {
     let list = hint.split_once("setcap ")?.1.split_once("+ep")?.0;
     let names: Option<Vec<_>> = list.split(',').map(|name| name.strip_prefix("cap_")).collect();
     Some(format!("+{}", names?.join(",+")))
-}
-
-/// A copy of the daemon where everybody can reach it.
-struct Copy(PathBuf);
-
-impl Copy {
-    fn file(&self) -> PathBuf {
-        self.0.join("openrtc-probe")
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // It is in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn for_everybody(setting: &Setting) -> Result<Copy> {
-    let folder = std::env::temp_dir().join(format!("openrtc-tests-{}", std::process::id()));
-    let copy = Copy(folder);
-    fs::create_dir_all(&copy.0)?;
-    fs::copy(setting.probe_file(), copy.file())?;
-    for path in [&copy.0, &copy.file()] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(copy)
 }
 
 /// What cannot be meant, and what the error and the hint say of it.

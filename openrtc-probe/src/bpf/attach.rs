@@ -221,11 +221,12 @@ impl Kernel {
         }
     }
 
-    /// Loads the programs for these sites, the scheduler's, and the one for [`Kernel::measure_trap`]: that takes
-    /// long, and is done before anything is attached.
+    /// Loads the programs for these sites, the scheduler's, and, where there are sites, the one for
+    /// [`Kernel::measure_trap`]: that takes long, and is done before anything is attached.
     pub fn load_programs_for(&mut self, points: &[SitePoint]) -> Result<()> {
         let at_sites = points.iter().map(|point| point.program);
-        let names: Vec<_> = at_sites.chain(SCHEDULER).chain([EMPTY]).collect();
+        let empty = points.first().map(|_| EMPTY);
+        let names: Vec<_> = at_sites.chain(SCHEDULER).chain(empty).collect();
         self.load_programs(&names)
     }
 

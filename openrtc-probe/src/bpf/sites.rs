@@ -60,8 +60,8 @@ pub(super) enum SiteLink {
     Multi(OwnedFd),
 }
 
-/// Which probes go first: the ones that every poll runs over. The kernel closes one after the other, whoever asks,
-/// and waits for all its CPUs each time.
+/// Which probes go first: the ones that every poll runs over. Where each site has a link of its own the kernel closes
+/// one after the other, whoever asks, and waits for all its CPUs each time.
 const FIRST_OUT: [[&str; 2]; 2] = [["run_enter", "run_exit"], ["context_enter", "context_exit"]];
 
 /// By which way most polls are entered.
@@ -116,7 +116,8 @@ impl Loaded {
         // Each waits for a grace period, and all of them may wait for one.
         thread::scope(|scope| {
             for link in self.links.drain(..) {
-                scope.spawn(|| drop(link));
+                // Where there is no thread for it, it is closed here.
+                let _ = thread::Builder::new().spawn_scoped(scope, move || drop(link));
             }
         });
     }

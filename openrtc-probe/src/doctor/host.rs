@@ -17,8 +17,6 @@ const HOST_CANNOT: u8 = 3;
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From this one on BPF's memory is no longer counted as locked.
 const UNLOCKED_BPF: (u32, u32) = (5, 11);
-/// From this one on the kernel asks for `CAP_SYS_ADMIN` to place uprobes.
-const UPROBES_OF_ADMINS: (u32, u32) = (6, 16);
 
 /// What came of trying our programs on ourselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +98,7 @@ fn place(blocker: &Blocker) -> &'static str {
 /// Every check of the machine.
 pub fn checks(facts: &HostFacts, settings: &Settings, tried: &Tried) -> Vec<Check> {
     let mut checks = Vec::from(kernel(facts, settings));
-    checks.extend(CAPABILITIES.iter().map(|it| capability(it, facts, settings, tried)));
+    checks.extend(CAPABILITIES.iter().map(|it| capability(it, facts, tried)));
     checks.extend(programs(tried));
     checks.extend(confinement(settings));
     checks.extend(namespaces(facts));
@@ -129,12 +127,7 @@ fn kernel(facts: &HostFacts, settings: &Settings) -> [Check; 4] {
     ]
 }
 
-fn capability(
-    capability: &Capability,
-    facts: &HostFacts,
-    settings: &Settings,
-    tried: &Tried,
-) -> Check {
+fn capability(capability: &Capability, facts: &HostFacts, tried: &Tried) -> Check {
     let Capability { id, needed_for, need, .. } = *capability;
     if facts.holds(capability.number) {
         return Check::ok(id, format!("held, to {needed_for}"));
@@ -146,11 +139,10 @@ fn capability(
     let is_needed = match need {
         Need::Always => true,
         Need::ByWorker => false,
-        // Where it could not be tried, the kernel's version is all there is to go by.
         Need::ByKernel => match &tried.trap_ns {
             Step::Done(_) => return Check::ok(id, "missing, and this kernel does not ask for it"),
             Step::Refused(_) => true,
-            Step::NotTried(_) => settings.version().is_some_and(|it| it >= UPROBES_OF_ADMINS),
+            Step::NotTried(_) => false,
         },
     };
     if is_needed {
@@ -160,7 +152,7 @@ fn capability(
     Check::note(
         id,
         match need {
-            Need::ByKernel => "missing; kernels before 6.16 do not ask for it".into(),
+            Need::ByKernel => "missing; hardly any kernel asks for it".into(),
             Need::Always | Need::ByWorker => format!("{missing}; most workers do without"),
         },
     )

@@ -72,7 +72,8 @@ pub const CAPABILITIES: [Capability; 6] = [
         need: Need::Always,
         included_in: None,
     },
-    // Since 6.16, by its commit "perf: Revert to requiring CAP_SYS_ADMIN for uprobes".
+    // Where a kernel from 6.16 on has no links of several sites, by its commit "perf: Revert to requiring
+    // CAP_SYS_ADMIN for uprobes".
     Capability {
         number: CAP_SYS_ADMIN,
         name: "CAP_SYS_ADMIN",

@@ -4,6 +4,7 @@ mod capability;
 pub mod cgroup;
 mod namespaces;
 pub mod own;
+pub mod privilege;
 pub mod settings;
 pub mod stolen;
 

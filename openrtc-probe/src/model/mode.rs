@@ -49,6 +49,17 @@ impl Default for ModeWish {
     }
 }
 
+impl ModeWish {
+    /// Whether there may ever be a probe at a poll.
+    pub fn may_probe(&self) -> bool {
+        match self.choice {
+            Choice::Exact => true,
+            Choice::Sampled => false,
+            Choice::Auto => self.max_overhead_ratio > 0.0,
+        }
+    }
+}
+
 /// Why the mode is what it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Reason {

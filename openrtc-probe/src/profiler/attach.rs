@@ -134,15 +134,21 @@ fn load(target: Target, now: fn() -> Now) -> Result<Profiler> {
     let loading = Loading { capacity, is_logged: target.is_kernel_logged, ..Loading::default() };
     let mut kernel = Kernel::load(preparing, &config, &settings, loading)?;
     let points = points(step, &interpreter);
-    kernel.load_programs_for(&points)?;
-    settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
+    let is_by_name = target.tag == Tag::TaskName;
+    if is_by_name || target.accounting.may_probe() {
+        kernel.load_programs_for(&points)?;
+        settings.trap_ns = kernel.measure_trap(|| now().monotonic_ns).map_err(name_refusal)?;
+    } else {
+        // Also where nobody may place a probe.
+        kernel.load_programs_for(&[])?;
+    }
     let rate = match target.accounting.choice {
         Choice::Auto => began.polls_per_s(&worker, &python, now),
         Choice::Exact | Choice::Sampled => None,
     };
     let (governor, reason) = Governor::start(
         &target.accounting,
-        target.tag == Tag::TaskName,
+        is_by_name,
         now().monotonic_ns,
         rate,
         modes::poll_ns(settings.trap_ns, None),
@@ -192,8 +198,8 @@ pub fn check_host() -> Result<()> {
     host::blockers(&host::HostFacts::read()?).into_iter().next().map_or(Ok(()), |b| Err(b.into()))
 }
 
-/// Since 6.16 the kernel asks for more than `CAP_PERFMON` before it lets anybody place a uprobe. That is
-/// found out by trying, on ourselves, before the worker is touched.
+/// Since 6.16 the kernel asks for more than `CAP_PERFMON` before it lets anybody place a uprobe by a perf event, which
+/// matters where there is no other way. That is found out by trying, on ourselves, before the worker is touched.
 fn name_refusal(error: anyhow::Error) -> anyhow::Error {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {

@@ -65,9 +65,8 @@ impl Governor {
         let (mode, reason, is_fixed) = match wish.choice {
             _ if is_by_name => (Mode::Exact, Reason::ByTaskName, true),
             Choice::Exact => (Mode::Exact, Reason::Asked, true),
-            Choice::Sampled => (Mode::Sampled, Reason::Asked, true),
-            Choice::Auto if budget <= 0.0 => (Mode::Sampled, Reason::Asked, true),
-            Choice::Auto => match polls_per_s.map(|rate| load(rate, poll_ns)) {
+            _ if !wish.may_probe() => (Mode::Sampled, Reason::Asked, true),
+            Choice::Auto | Choice::Sampled => match polls_per_s.map(|rate| load(rate, poll_ns)) {
                 Some(load) if load.overhead_ratio <= budget * FITS => {
                     (Mode::Exact, Reason::Fits(load), false)
                 }

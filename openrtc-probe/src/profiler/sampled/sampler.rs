@@ -187,6 +187,8 @@ struct Looker {
 impl Looker {
     fn run(mut self) -> Onlooker {
         host::own::hurry();
+        // What it cannot give up it cannot use either: it reads.
+        let _ = host::privilege::keep(host::privilege::Work::Read);
         let mut idle = 0;
         while !self.common.ends.load(Ordering::Relaxed) {
             let due_ns = self.dues.next((self.now)().monotonic_ns);
