@@ -20,6 +20,7 @@ mod tidy;
 mod tmux;
 mod tool;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::{ffi::OsString, process::ExitCode};

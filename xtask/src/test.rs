@@ -1,5 +1,5 @@
 //! `cargo xtask test`: `host` needs no privilege; `kernel` drives the real daemon against real
-//! workers, and `matrix` does so on every interpreter and loop, both as root.
+//! workers, and `matrix` does so on every interpreter and loop, both as root; `vm` does some of it on other kernels.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use crate::{
     step::{self, say},
     tool,
     toolchain::Toolchain,
+    vm,
     workspace::Workspace,
 };
 
@@ -34,6 +35,8 @@ enum Suite {
     Kernel,
     /// As root: a table of every interpreter and loop; names select its lines
     Matrix,
+    /// On Debian's kernels, each booted in an emulated machine: all, or `-- 5.10 6.1 6.12 newest`
+    Vm,
 }
 
 /// Runs what was asked for.
@@ -43,6 +46,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Some(Suite::Host) => host(workspace, &args.filter)?,
         Some(Suite::Kernel) => kernel(workspace, &args.filter)?,
         Some(Suite::Matrix) => matrix(workspace, &args.filter)?,
+        Some(Suite::Vm) => vm::run(workspace, &args.filter)?,
         None => {
             // Said now, not after the host's tests.
             root::check()?;
@@ -59,6 +63,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         Some(Suite::Host) => "the host tests",
         Some(Suite::Kernel) => "the kernel tests",
         Some(Suite::Matrix) => "the matrix",
+        Some(Suite::Vm) => "the tests on other kernels",
         None => "all tests",
     };
     say(&format!("{what} passed in {:.0} s", started.elapsed().as_secs_f64()));

@@ -1,0 +1,157 @@
+"""The tests that run inside a guest, on its kernel: prints `VMTEST GROUP ok|FAIL WHAT` for each group of them.
+
+There is no Rust in the guest, and little memory. Times of an emulated machine mean nothing, so what is asked for are
+values: who, which of running and waiting, and that nothing is left behind.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+PROBE = "/bin/openrtc-probe"
+FIXTURES = "/tests/fixtures/"
+BLOCK_MS = 300.0
+PATIENCE_S = 60.0
+BREAKPOINT = 0xCC
+
+
+def need(holds, what):
+    if not holds:
+        raise AssertionError(what)
+
+
+class Worker:
+    """A fixture, and what it says."""
+
+    def __init__(self, words):
+        words = [sys.executable, FIXTURES + words[0]] + words[1:]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+        self.word("ready")
+
+    def word(self, wanted):
+        for line in self.process.stdout:
+            word, _, rest = line.partition(" ")
+            if word == wanted:
+                return json.loads(rest)
+        raise AssertionError("the worker ended before it said %s" % wanted)
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait(PATIENCE_S)
+
+
+def watch(pid, words):
+    """Run the probe to its end; pictures, stalls and what it said besides."""
+    command = [PROBE, "--pid", str(pid), "--json", "--refresh-rate", "1"] + words
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+    need(done.returncode == 0, "rc %d: %s" % (done.returncode, done.stderr.strip()[-400:]))
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    of_type = lambda name: [it for it in said if it["type"] == name]
+    return of_type("snapshot"), of_type("stall"), done.stderr
+
+
+def session(picture, name):
+    found = [it for it in picture["sessions"] if it["session_id"] == name]
+    need(found, "%s is not among %s" % (name, [it["session_id"] for it in picture["sessions"]]))
+    return found[0]
+
+
+def host():
+    """The doctor finds nothing that keeps it from working."""
+    done = subprocess.run([PROBE, "doctor", "--json"], stdout=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+    report = json.loads(done.stdout)
+    failed = [it for it in report["checks"] if it["status"] == "FAIL" and not it["id"].startswith("self_test")]
+    need(not failed, "; ".join("%s: %s" % (it["id"], it["found"]) for it in failed))
+
+
+def accounts(mode):
+    """Who polls, who blocks for how long, and whether it ran or slept meanwhile."""
+    block = ["--block-ms", str(BLOCK_MS), "--block-every-s", "1.5"]
+    worker = Worker(["rates.py", "--rate", "50", "--sessions", "3"] + block)
+    pictures, stalls, _ = watch(worker.pid, ["--mode", mode, "--duration", "12"])
+    worker.say("blocks")
+    blocks = worker.word("blocks")["all"]
+    worker.end()
+    last = pictures[-1]
+    need(last["accounting"]["mode"] == mode, "mode %s" % last["accounting"]["mode"])
+    for name in ("AJ_0000", "AJ_0001", "AJ_0002"):
+        need(session(last, name)["cpu_seconds"] > 0, "%s has used nothing" % name)
+    mine = [it for it in stalls if it["session_id"] == "AJ_block"]
+    need(len(mine) >= 4 and len(mine) >= len(blocks) - 3, "%d stalls of %d blocks" % (len(mine), len(blocks)))
+    slept = [it for it in mine if it["off_cpu_ms"] > BLOCK_MS / 2]
+    ran = [it for it in mine if it["on_cpu_ms"] > BLOCK_MS / 2]
+    need(slept and ran, "%d slept and %d ran of %d" % (len(slept), len(ran), len(mine)))
+    need(not (set(map(id, slept)) & set(map(id, ran))), "a block both ran and slept")
+    for it in mine:
+        need(BLOCK_MS * 0.9 < it["duration_ms"] < BLOCK_MS * 3, "a block of %s ms" % it["duration_ms"])
+    need(not last["health"]["lost"], "lost %s" % last["health"]["lost"])
+
+
+def sites(pid):
+    """Addresses of the probes, by what the probe says of them."""
+    _, _, said = watch(pid, ["--mode", "exact", "--duration", "1", "-v"])
+    found = re.findall(r"^  \S.* 0x([0-9a-f]+)  ", said, re.M)
+    need(len(found) >= 4, "no sites in %s" % said[-400:])
+    return [int(at, 16) for at in found]
+
+
+def patched(pid, at):
+    """How many of these instructions are breakpoints."""
+    with open("/proc/%d/mem" % pid, "rb", 0) as memory:
+        return sum(os.pread(memory.fileno(), 1, address)[0] == BREAKPOINT for address in at)
+
+
+def killed():
+    """SIGKILL leaves nothing in the worker, and the worker goes on."""
+    worker = Worker(["rates.py", "--rate", "50", "--sessions", "3", "--window-s", "1"])
+    at = sites(worker.pid)
+    need(patched(worker.pid, at) == 0, "breakpoints are left")
+    probe = subprocess.Popen(
+        [PROBE, "--pid", str(worker.pid), "--json", "--mode", "exact"], stdout=subprocess.PIPE, text=True
+    )
+    probe.stdout.readline()
+    need(patched(worker.pid, at) == len(at), "%d of %d are attached" % (patched(worker.pid, at), len(at)))
+    probe.send_signal(signal.SIGKILL)
+    probe.wait(PATIENCE_S)
+    end = time.monotonic() + PATIENCE_S
+    while patched(worker.pid, at):
+        need(time.monotonic() < end, "breakpoints are left after SIGKILL")
+        time.sleep(0.05)
+    worker.word("window")
+    need(worker.word("window")["polls"] > 0, "the worker does not go on")
+    worker.end()
+
+
+GROUPS = [
+    ("host", host),
+    ("exact", lambda: accounts("exact")),
+    ("sampled", lambda: accounts("sampled")),
+    ("killed", killed),
+]
+
+
+def main():
+    failed = 0
+    for name, test in GROUPS:
+        start = time.monotonic()
+        try:
+            test()
+            verdict = "ok"
+        except Exception as why:
+            failed += 1
+            verdict = "FAIL " + re.sub(r"\s+", " ", "%s: %s" % (type(why).__name__, why))
+        print("VMTEST %s %s (%.0f s)" % (name, verdict, time.monotonic() - start), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
