@@ -80,7 +80,7 @@ pub struct Polls {
 }
 
 /// A closed span: whom to charge, and with what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
     /// The session slot.
     pub slot: u32,
@@ -89,7 +89,7 @@ pub struct Charge {
 }
 
 /// A poll that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ended {
     /// The slot that held it for the most part.
     pub slot: u32,
@@ -101,22 +101,48 @@ pub struct Ended {
     pub split: Split,
 }
 
+/// An [`Option`] whose value is there in any case: before Linux 6.3 the verifier refuses programs that load what was
+/// not stored, and the compiler has them load an option's value before they look whether there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maybe<T> {
+    is_there: bool,
+    value: T,
+}
+
+impl<T: Default> Maybe<T> {
+    /// The same as an option.
+    #[inline(always)]
+    pub fn get(self) -> Option<T> {
+        self.is_there.then_some(self.value)
+    }
+}
+
+impl<T: Default> From<Option<T>> for Maybe<T> {
+    #[inline(always)]
+    fn from(option: Option<T>) -> Maybe<T> {
+        match option {
+            Some(value) => Maybe { is_there: true, value },
+            None => Maybe::default(),
+        }
+    }
+}
+
 /// What an enter brought about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Enter {
     /// The span that it closed.
-    pub charge: Option<Charge>,
+    pub charge: Maybe<Charge>,
     /// What had looked like a poll until now, and is the loop itself.
-    pub was_loop: Option<Ended>,
+    pub was_loop: Maybe<Ended>,
 }
 
 /// What an exit brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// The span that it closed.
-    pub charge: Option<Charge>,
+    pub charge: Maybe<Charge>,
     /// The poll that it ended, if it left the outermost frame.
-    pub ended: Option<Ended>,
+    pub ended: Maybe<Ended>,
     /// Frames above that were dropped with it.
     pub unwound: u32,
 }
@@ -221,7 +247,7 @@ impl Polls {
         let mut enter = Enter::default();
         self.begin_change();
         if is_in_loop {
-            enter.was_loop = self.open_poll(now);
+            enter.was_loop = self.open_poll(now).into();
             self.frames[base & (MAX_BASE - 1)].via = via::LOOP;
         }
         enter.charge = self.close_span(now);
@@ -260,15 +286,16 @@ impl Polls {
             }
         }
         self.end_change();
+        let ended = ended.into();
         Some(Exit { charge, ended, unwound: (depth - below) as u32 - 1 })
     }
 
     /// The tag of the context that runs now becomes `slot`: the span is split here.
     #[inline(always)]
-    pub fn retag(&mut self, now: &Reading, slot: u32) -> Option<Charge> {
+    pub fn retag(&mut self, now: &Reading, slot: u32) -> Maybe<Charge> {
         let depth = self.depth as usize;
         if depth <= self.base() {
-            return None;
+            return Maybe::default();
         }
         self.begin_change();
         let closed = self.close_span(now);
@@ -308,9 +335,9 @@ impl Polls {
     }
 
     #[inline(always)]
-    fn close_span(&mut self, now: &Reading) -> Option<Charge> {
-        let closed = self.open_span(now);
-        if let Some(Charge { slot, split }) = closed {
+    fn close_span(&mut self, now: &Reading) -> Maybe<Charge> {
+        let closed = Maybe::from(self.open_span(now));
+        if let Some(Charge { slot, split }) = closed.get() {
             (self.holder, self.lead_ns) = vote(self.holder, self.lead_ns, slot, split.wall_ns);
             self.on_cpu_ns += split.on_cpu_ns;
         }
@@ -346,8 +373,8 @@ mod tests {
         Reading { at_ns: us * 1000, on_cpu_ns: us * 1000, ..Reading::default() }
     }
 
-    fn charged(charge: Option<Charge>) -> Option<(u32, u64)> {
-        charge.map(|c| (c.slot, c.split.wall_ns / 1000))
+    fn charged(charge: Maybe<Charge>) -> Option<(u32, u64)> {
+        charge.get().map(|c| (c.slot, c.split.wall_ns / 1000))
     }
 
     #[test]
@@ -356,7 +383,7 @@ mod tests {
         assert_eq!(polls.enter(&at(5), 0xa, 1, via::RUN), Ok(Enter::default()));
         let exit = polls.exit(&at(9), 0xa).unwrap();
         assert_eq!(charged(exit.charge), Some((1, 4)));
-        let ended = exit.ended.unwrap();
+        let ended = exit.ended.get().unwrap();
         assert_eq!((ended.slot, ended.split.wall_ns, ended.started_at_ns), (1, 4000, 5000));
         assert_eq!(polls.open_span(&at(20)), None);
     }
@@ -368,10 +395,10 @@ mod tests {
         assert_eq!(charged(polls.enter(&at(3), 0xb, 2, via::RUN).unwrap().charge), Some((1, 3)));
         let inner = polls.exit(&at(10), 0xb).unwrap();
         assert_eq!(charged(inner.charge), Some((2, 7)));
-        assert_eq!(inner.ended, None);
+        assert_eq!(inner.ended.get(), None);
         let outer = polls.exit(&at(12), 0xa).unwrap();
         assert_eq!(charged(outer.charge), Some((1, 2)));
-        assert_eq!(outer.ended.unwrap().slot, 2, "who held it longest is named");
+        assert_eq!(outer.ended.get().unwrap().slot, 2, "who held it longest is named");
         assert_eq!(polls.on_cpu_ns, 12_000);
     }
 
@@ -382,8 +409,8 @@ mod tests {
         assert_eq!(charged(polls.retag(&at(2), 7)), Some((UNTAGGED, 2)));
         let exit = polls.exit(&at(9), 0xa).unwrap();
         assert_eq!(charged(exit.charge), Some((7, 7)));
-        assert_eq!(exit.ended.unwrap().slot, 7);
-        assert_eq!(polls.retag(&at(10), 8), None, "outside a poll there is nothing to split");
+        assert_eq!(exit.ended.get().unwrap().slot, 7);
+        assert_eq!(polls.retag(&at(10), 8).get(), None, "outside a poll there is nothing to split");
     }
 
     #[test]
@@ -396,7 +423,7 @@ mod tests {
         }
         let now = at(1100);
         assert_eq!(polls.open_poll(&now).unwrap().slot, 2);
-        assert_eq!(polls.exit(&now, 0xa).unwrap().ended.unwrap().slot, 2);
+        assert_eq!(polls.exit(&now, 0xa).unwrap().ended.get().unwrap().slot, 2);
     }
 
     #[test]
@@ -406,7 +433,7 @@ mod tests {
         polls.enter(&at(1), 0xb, 2, via::RUN).unwrap();
         polls.enter(&at(2), 0xc, 3, via::RUN).unwrap();
         let exit = polls.exit(&at(3), 0xa).unwrap();
-        assert_eq!((exit.unwound, exit.ended.is_some(), polls.depth), (2, true, 0));
+        assert_eq!((exit.unwound, exit.ended.get().is_some(), polls.depth), (2, true, 0));
         assert_eq!(polls.exit(&at(4), 0xb), None, "its frame is gone");
     }
 
@@ -415,24 +442,28 @@ mod tests {
         let mut polls = Polls::default();
         polls.enter(&at(0), 0x1, UNTAGGED, via::CONTEXT).unwrap();
         let first = polls.enter(&at(2), 0xa, 1, via::CONTEXT).unwrap();
-        assert_eq!(first.charge, None, "the loop's own time is nobody's");
-        assert_eq!(first.was_loop.unwrap().split.wall_ns, 2000);
+        assert_eq!(first.charge.get(), None, "the loop's own time is nobody's");
+        assert_eq!(first.was_loop.get().unwrap().split.wall_ns, 2000);
         let exit = polls.exit(&at(60), 0xa).unwrap();
-        assert_eq!((charged(exit.charge), exit.ended.unwrap().slot), (Some((1, 58)), 1));
+        assert_eq!((charged(exit.charge), exit.ended.get().unwrap().slot), (Some((1, 58)), 1));
         assert_eq!(polls.open_poll(&at(61)), None, "between two polls");
         let second = polls.enter(&at(63), 0xb, 2, via::CONTEXT).unwrap();
         assert_eq!(second, Enter::default());
         polls.enter(&at(64), 0xc, 3, via::CONTEXT).unwrap();
-        assert_eq!(polls.exit(&at(65), 0xc).unwrap().ended, None, "an eager task inside a poll");
-        let ended = polls.exit(&at(66), 0xb).unwrap().ended.unwrap();
+        assert_eq!(
+            polls.exit(&at(65), 0xc).unwrap().ended.get(),
+            None,
+            "an eager task inside a poll"
+        );
+        let ended = polls.exit(&at(66), 0xb).unwrap().ended.get().unwrap();
         assert_eq!((ended.slot, ended.started_at_ns), (2, 63_000));
         let last = polls.exit(&at(70), 0x1).unwrap();
-        assert_eq!((last.charge, last.ended, polls.depth), (None, None, 0));
+        assert_eq!((last.charge.get(), last.ended.get(), polls.depth), (None, None, 0));
         assert_eq!(polls.on_cpu_ns, 61_000, "58 and 3, of which the eager task had 1");
         polls.enter(&at(80), 0x2, UNTAGGED, via::CONTEXT).unwrap();
         let alone = polls.exit(&at(85), 0x2).unwrap();
         assert_eq!(charged(alone.charge), Some((UNTAGGED, 5)), "an untagged callback of its own");
-        assert!(alone.ended.is_some());
+        assert!(alone.ended.get().is_some());
     }
 
     #[test]
@@ -442,14 +473,17 @@ mod tests {
         assert_eq!(polls.open_poll(&at(900)), None, "the loop waits");
         assert_eq!(polls.enter(&at(1000), 0xa, 1, via::RUN), Ok(Enter::default()));
         polls.enter(&at(1001), 0xb, 2, via::RUN).unwrap();
-        assert_eq!(polls.exit(&at(1003), 0xb).unwrap().ended, None, "nested in a poll");
-        let ended = polls.exit(&at(1004), 0xa).unwrap().ended.unwrap();
+        assert_eq!(polls.exit(&at(1003), 0xb).unwrap().ended.get(), None, "nested in a poll");
+        let ended = polls.exit(&at(1004), 0xa).unwrap().ended.get().unwrap();
         assert_eq!((ended.slot, ended.started_at_ns, ended.split.wall_ns), (2, 1_000_000, 4000));
-        assert_eq!((polls.open_span(&at(2000)), polls.retag(&at(2000), 5)), (None, None));
+        assert_eq!((polls.open_span(&at(2000)), polls.retag(&at(2000), 5).get()), (None, None));
         let last = polls.exit(&at(3000), 0x7).unwrap();
-        assert_eq!((last.charge, last.ended, polls.depth), (None, None, 0));
+        assert_eq!((last.charge.get(), last.ended.get(), polls.depth), (None, None, 0));
         polls.enter(&at(4000), 0xc, 3, via::RUN).unwrap();
-        assert!(polls.exit(&at(4001), 0xc).unwrap().ended.is_some(), "nothing lies below any more");
+        assert!(
+            polls.exit(&at(4001), 0xc).unwrap().ended.get().is_some(),
+            "nothing lies below any more"
+        );
     }
 
     #[test]
@@ -458,13 +492,17 @@ mod tests {
         polls.enter(&at(0), 0x7, UNTAGGED, via::THREAD).unwrap();
         polls.enter(&at(10), 0x1, UNTAGGED, via::CONTEXT).unwrap();
         let first = polls.enter(&at(12), 0xa, 1, via::CONTEXT).unwrap();
-        assert_eq!((first.charge, first.was_loop.unwrap().split.wall_ns), (None, 2000));
-        assert_eq!(polls.exit(&at(20), 0xa).unwrap().ended.unwrap().slot, 1);
+        assert_eq!((first.charge.get(), first.was_loop.get().unwrap().split.wall_ns), (None, 2000));
+        assert_eq!(polls.exit(&at(20), 0xa).unwrap().ended.get().unwrap().slot, 1);
         polls.enter(&at(21), 0xb, 2, via::CONTEXT).unwrap();
-        assert_eq!(polls.exit(&at(22), 0xb).unwrap().ended.unwrap().started_at_ns, 21_000);
-        assert_eq!(polls.exit(&at(23), 0x1).unwrap().ended, None, "the loop waits again");
+        assert_eq!(polls.exit(&at(22), 0xb).unwrap().ended.get().unwrap().started_at_ns, 21_000);
+        assert_eq!(polls.exit(&at(23), 0x1).unwrap().ended.get(), None, "the loop waits again");
         polls.enter(&at(30), 0xc, 3, via::CONTEXT).unwrap();
-        assert_eq!(polls.exit(&at(31), 0xc).unwrap().ended.unwrap().slot, 3, "a tagged one alone");
+        assert_eq!(
+            polls.exit(&at(31), 0xc).unwrap().ended.get().unwrap().slot,
+            3,
+            "a tagged one alone"
+        );
     }
 
     #[test]
@@ -472,9 +510,9 @@ mod tests {
         let mut polls = Polls::default();
         polls.enter(&at(0), 0xa, 1, via::CONTEXT).unwrap();
         let eager = polls.enter(&at(2), 0xb, 1, via::CONTEXT).unwrap();
-        assert_eq!((charged(eager.charge), eager.was_loop), (Some((1, 2)), None));
-        assert_eq!(polls.exit(&at(4), 0xb).unwrap().ended, None);
-        assert_eq!(polls.exit(&at(9), 0xa).unwrap().ended.unwrap().split.wall_ns, 9000);
+        assert_eq!((charged(eager.charge), eager.was_loop.get()), (Some((1, 2)), None));
+        assert_eq!(polls.exit(&at(4), 0xb).unwrap().ended.get(), None);
+        assert_eq!(polls.exit(&at(9), 0xa).unwrap().ended.get().unwrap().split.wall_ns, 9000);
     }
 
     #[test]
@@ -485,7 +523,7 @@ mod tests {
         }
         assert_eq!(polls.enter(&at(20), 99, 2, via::RUN), Err(Loss::NestedTooDeep));
         assert_eq!(polls.exit(&at(21), 99), None);
-        assert_eq!(charged(polls.open_span(&at(22))), Some((1, 7)));
+        assert_eq!(charged(polls.open_span(&at(22)).into()), Some((1, 7)));
         for i in (0..MAX_DEPTH as u64).rev() {
             assert!(polls.exit(&at(30), i).is_some());
         }
@@ -497,7 +535,7 @@ mod tests {
         let frame = Frame { context: 0xa, slot: 4, via: via::RUN };
         let mut polls = Polls::seed(&at(10), &[frame]);
         assert!(polls.open_poll(&at(15)).unwrap().seeded);
-        let ended = polls.exit(&at(20), 0xa).unwrap().ended.unwrap();
+        let ended = polls.exit(&at(20), 0xa).unwrap().ended.get().unwrap();
         assert!(ended.seeded && ended.slot == 4 && ended.split.wall_ns == 10_000);
         polls.enter(&at(30), 0xa, 4, via::RUN).unwrap();
         assert!(!polls.open_poll(&at(31)).unwrap().seeded);

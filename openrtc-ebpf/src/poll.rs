@@ -155,8 +155,8 @@ fn enter(context: u64, via: u32) {
     let now = thread::read_clock(clock, start_ns).before(settings.trap_ns);
     match polls.enter(&now, context, slot, via) {
         Ok(entered) => {
-            settle(on_loop, entered.charge, slot, now.at_ns);
-            if let Some(was_loop) = entered.was_loop
+            settle(on_loop, entered.charge.get(), slot, now.at_ns);
+            if let Some(was_loop) = entered.was_loop.get()
                 && on_loop
             {
                 end_stall(tid, &was_loop, now.at_ns, backlog, waits);
@@ -189,10 +189,10 @@ fn exit(context: u64, via: u32) {
     if exit.unwound > 0 {
         loss::count(Loss::FramesUnwound);
     }
-    if let Some(closed) = exit.charge {
+    if let Some(closed) = exit.charge.get() {
         charge(on_loop, &closed);
     }
-    if let Some(ended) = exit.ended
+    if let Some(ended) = exit.ended.get()
         && on_loop
     {
         end_poll(&ended);
@@ -262,7 +262,7 @@ fn retag(var: u64, value: impl FnOnce() -> Option<u64>) {
         }
     };
     let closed = polls.retag(&now, slot);
-    settle(on_loop, closed, slot, now.at_ns);
+    settle(on_loop, closed.get(), slot, now.at_ns);
 }
 
 #[inline(always)]
@@ -281,7 +281,7 @@ fn begin_step(task: u64) {
     }
     let now = thread::read_clock(clock, start_ns);
     let closed = polls.retag(&now, slot);
-    settle(on_loop, closed, slot, now.at_ns);
+    settle(on_loop, closed.get(), slot, now.at_ns);
 }
 
 /// After the top frame changed to `slot`: charges the span that was closed, and marks the new
