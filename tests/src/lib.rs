@@ -11,6 +11,8 @@
 //! | [`truth`] | the worker's own account |
 //! | [`probe`] | the daemon, attached |
 //! | [`driver`] | its library, driven without its loop |
+//! | [`nobody`] | the daemon, run by somebody who is not root |
+//! | [`refusal`] | how it says that it cannot |
 //! | [`said`] | what the daemon prints with `--json` |
 //! | [`accuracy`] | both accounts beside each other; the bench of that name |
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
@@ -45,6 +47,7 @@ pub mod matrix;
 pub mod nobody;
 pub mod probe;
 pub mod process;
+pub mod refusal;
 pub mod said;
 pub mod say;
 pub mod scale;

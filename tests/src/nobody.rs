@@ -4,10 +4,10 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::setting::Setting;
 
@@ -41,6 +41,13 @@ impl Copy {
     /// The program.
     pub fn file(&self) -> PathBuf {
         self.0.join("openrtc-probe")
+    }
+
+    /// One picture as JSON, looked at as `nobody` with these capabilities.
+    pub fn look_once(&self, capabilities: &str, pid: i32, words: &[&str]) -> Result<Output> {
+        let mut command = command(&self.file(), capabilities);
+        command.args(["--once", "--json", "--pid", &pid.to_string()]).args(words);
+        command.output().with_context(|| format!("{command:?}"))
     }
 
     /// Who may do what with it.

@@ -64,6 +64,11 @@ fn from_environment(name: &str) -> Result<PathBuf> {
     value.with_context(|| format!("{name} is not set; {HINT}"))
 }
 
+/// The names in a list, split at its commas.
+pub fn listed(list: &str) -> Vec<String> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// Whether all is asked for, however long it takes.
 pub fn is_all() -> bool {
     std::env::var_os("OPENRTC_TESTS").is_some_and(|which| which == "all")

@@ -2,12 +2,12 @@
 //! and go while it looks.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use openrtc_tests::{
-    field, kernel, say,
+    field, kernel, refusal, say,
     setting::{self, Interpreter, Loop, Setting},
     worker::Worker,
 };
@@ -295,25 +295,8 @@ fn it_takes_one_capability() -> Result<()> {
     };
     let said = look(with("-all,+sys_ptrace"))?;
     ensure!(said["sessions"].as_array().is_some_and(|all| all.len() > 10), "{said:.300}");
-    fails(&with("-all").output()?, 3, "missing capability CAP_SYS_PTRACE", "setcap")?;
+    refusal::check(&with("-all").output()?, 3, &["missing capability CAP_SYS_PTRACE"], "setcap")?;
     kernel::wait_until_nothing_is_left(&before)
-}
-
-fn fails(output: &Output, code: i32, words: &str, hint: &str) -> Result<()> {
-    let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = text.lines().collect();
-    let is_told = match &lines[..] {
-        [error, said] => {
-            error.starts_with("error: ")
-                && error.contains(words)
-                && said.starts_with("hint: ")
-                && said.contains(hint)
-        }
-        _ => false,
-    };
-    ensure!(is_told && output.stdout.is_empty(), "{output:?}");
-    ensure!(output.status.code() == Some(code), "the exit code is not {code}: {output:?}");
-    Ok(())
 }
 
 #[test]
@@ -322,11 +305,16 @@ fn what_cannot_be_told_is_an_error_with_a_hint() -> Result<()> {
     let worker = Worker::start(&setting, setting.usual(), "awaits.py")?;
     let output = dump(&setting, worker.pid, &["--session", "AJ_nobody"]).output()?;
     let hint = format!("openrtc-probe dump --pid {}", worker.pid);
-    fails(&output, 1, "is of a session AJ_nobody", &hint)?;
+    refusal::check(&output, 1, &["is of a session AJ_nobody"], &hint)?;
     let output = dump(&setting, 4_194_303, &[]).output()?;
-    fails(&output, 2, "no process has the id", "pgrep")?;
+    refusal::check(&output, 2, &["no process has the id"], "pgrep")?;
     let own = std::process::id().cast_signed();
-    fails(&dump(&setting, own, &[]).output()?, 4, "is not a Python process", "openrtc-probe")?;
+    refusal::check(
+        &dump(&setting, own, &[]).output()?,
+        4,
+        &["is not a Python process"],
+        "openrtc-probe",
+    )?;
     // By the names of its tasks, each is a session of its own.
     let said = look(dump(&setting, worker.pid, &["--tag", "task-name", "--session", "deep"]))?;
     ensure!(tasks(&said).len() == 1, "{said}");

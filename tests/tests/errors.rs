@@ -3,15 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use openrtc_tests::{
     kernel,
-    nobody::{self, AS_NOBODY, Copy},
+    nobody::{AS_NOBODY, Copy},
     probe::PATIENCE,
     process::Program,
-    say,
+    refusal, say,
     setting::{Loop, Setting},
     worker::Worker,
 };
@@ -30,23 +30,8 @@ const FAILED_WORKER: i32 = 4;
 fn fails(mut command: Command, code: i32, words: &[&str], hint: &str) -> Result<()> {
     let before = kernel::ours()?;
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    check(&output, code, words, hint).with_context(|| format!("{command:?}: {output:?}"))?;
+    refusal::check(&output, code, words, hint).with_context(|| format!("{command:?}"))?;
     kernel::wait_until_nothing_is_left(&before).with_context(|| format!("{command:?}"))
-}
-
-fn check(output: &Output, code: i32, words: &[&str], hint: &str) -> Result<()> {
-    ensure!(output.stdout.is_empty(), "it printed something on stdout");
-    let text = String::from_utf8(output.stderr.clone()).context("not UTF-8")?;
-    let lines: Vec<_> = text.lines().collect();
-    ensure!(lines.len() == 2, "these are {} lines, not two", lines.len());
-    ensure!(lines[0].starts_with("error: "), "the first line is no error");
-    for word in words {
-        ensure!(lines[0].contains(word), "{word:?} is not in the error");
-    }
-    let said = lines[1].strip_prefix("hint: ").context("the second line is no hint")?;
-    ensure!(said.contains(hint), "{hint:?} is not in the hint");
-    ensure!(output.status.code() == Some(code), "the exit code is not {code}");
-    Ok(())
 }
 
 /// A child that is no worker; it is killed at the end.
@@ -264,11 +249,7 @@ fn the_capabilities_of_the_hint_are_enough() -> Result<()> {
     for kind in Loop::ALL {
         let words = format!("sessions.py --sessions 3 --truth none --loop {kind}");
         let worker = Worker::start(&setting, setting.usual(), &words)?;
-        let run = |caps: &str| {
-            let mut command = nobody::command(&probe.file(), caps);
-            command.args(["--once", "--json", "--pid", &worker.pid.to_string()]);
-            command.output().with_context(|| format!("{command:?}"))
-        };
+        let run = |caps: &str| probe.look_once(caps, worker.pid, &[]);
         let refused = String::from_utf8(run("-all")?.stderr)?;
         let caps = capabilities_in(&refused).with_context(|| format!("none in {refused}"))?;
         let output = run(&caps)?;

@@ -1,9 +1,6 @@
 //! A worker whose memory cannot be trusted: it overwrites its own structures while it is watched.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -12,16 +9,17 @@ use openrtc_tests::{
     probe::PATIENCE,
     process::{Ended, Program},
     say,
+    scale::Memory,
     setting::{Loop, Setting},
     worker::Worker,
 };
 use serde_json::Value;
 
 const SPAN: Duration = Duration::from_secs(4);
-/// In that time at least; it is some hundred a second.
+/// In that time at least; it is some thousand a second.
 const FAULTS: i64 = 500;
 /// More than what a view needs.
-const GROWN_KB: u64 = 8 << 10;
+const GROWN_BYTES: u64 = 8 << 20;
 const END: Duration = Duration::from_secs(20);
 
 #[test]
@@ -62,15 +60,15 @@ fn watch(setting: &Setting, worker: &Worker, mode: &str) -> Result<Value> {
         serde_json::from_str::<Value>(&line).with_context(|| format!("no JSON: {line:.200}"))
     };
     let (mut last, end) = (read(&mut probe)?, Instant::now() + SPAN);
-    let before_kb = rss_kb(probe.pid())?;
+    let before = Memory::of(probe.pid())?;
     while Instant::now() < end {
         let said = read(&mut probe)?;
         if said["type"] == "snapshot" {
             last = said;
         }
     }
-    let grown_kb = rss_kb(probe.pid())?.saturating_sub(before_kb);
-    ensure!(grown_kb < GROWN_KB, "the daemon has grown by {grown_kb} kB");
+    let grown = Memory::of(probe.pid())?.rss_bytes.saturating_sub(before.rss_bytes);
+    ensure!(grown < GROWN_BYTES, "the daemon has grown by {grown} bytes");
     probe.signal(Signal::SIGTERM)?;
     let Ended { status, stderr, .. } = probe.finish(END)?;
     ensure!(status.success(), "{status}: {stderr:?}");
@@ -103,11 +101,4 @@ fn is_harmless(line: &str) -> Result<()> {
     let odd: Vec<char> = line.chars().filter(|c| c.is_control()).collect();
     ensure!(odd.is_empty(), "{odd:?} in {line:.200}");
     Ok(())
-}
-
-fn rss_kb(pid: i32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    Ok(number.context("no VmRSS")?.parse()?)
 }

@@ -1,6 +1,6 @@
 //! What the daemon may do, what it gives up, and what it cannot do without.
 
-use std::{fs, process::Output};
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -8,6 +8,7 @@ use openrtc_tests::{
     code_pages,
     nobody::{self, Copy},
     probe::{PATIENCE, Probe},
+    refusal,
     setting::{Loop, Setting},
     terminal::Terminal,
     worker::Worker,
@@ -115,10 +116,8 @@ fn exactly_the_list_is_enough_and_each_of_it_is_needed() -> Result<()> {
     for kind in Loop::ALL {
         let words = format!("rates.py --rate 100 --sessions 3 --loop {kind}");
         let worker = Worker::start(&setting, setting.usual(), &words)?;
-        let run = |capabilities: &str, mode: &str| -> Result<Output> {
-            let mut command = nobody::command(&probe.file(), capabilities);
-            command.args(["--once", "--json", "--mode", mode, "--pid", &worker.pid.to_string()]);
-            command.output().with_context(|| format!("{command:?}"))
+        let run = |capabilities: &str, mode: &str| {
+            probe.look_once(capabilities, worker.pid, &["--mode", mode])
         };
         let all = NEEDED.map(|(name, _)| name).join(",");
         for mode in ["exact", "sampled", "auto"] {
@@ -128,7 +127,7 @@ fn exactly_the_list_is_enough_and_each_of_it_is_needed() -> Result<()> {
         for (without, missing) in NEEDED {
             let others = NEEDED.iter().map(|(name, _)| *name).filter(|name| *name != without);
             let output = run(&others.collect::<Vec<_>>().join(","), "exact")?;
-            refused(&output, FAILED_HOST, &format!("missing capability {missing}"))?;
+            refusal::check(&output, FAILED_HOST, &["missing capability", missing], "setcap")?;
         }
     }
     Ok(())
@@ -142,13 +141,13 @@ fn nobody_can_do_nothing_to_another_s_worker() -> Result<()> {
     let worker = Worker::start(&setting, setting.usual(), "rates.py --rate 100 --sessions 3")?;
     let pid = worker.pid.to_string();
     let cases = [
-        (&["--pid", &pid][..], "missing capability"),
-        (&["--mode", "sampled", "--pid", &pid], "missing capability"),
-        (&["dump", "--pid", &pid], "its memory cannot be read"),
+        (&["--pid", &pid][..], "missing capability", "setcap"),
+        (&["--mode", "sampled", "--pid", &pid], "missing capability", "setcap"),
+        (&["dump", "--pid", &pid], "its memory cannot be read", "sudo"),
     ];
-    for (words, why) in cases {
+    for (words, why, hint) in cases {
         let mut command = nobody::command(&probe.file(), "-all");
-        refused(&command.args(words).output()?, FAILED_HOST, why)?;
+        refusal::check(&command.args(words).output()?, FAILED_HOST, &[why], hint)?;
     }
     ensure!(code_pages::differences(worker.pid)?.is_empty(), "something is left in the worker");
     Ok(())
@@ -163,18 +162,7 @@ fn a_setuid_copy_refuses() -> Result<()> {
         probe.set_mode(mode)?;
         let mut command = nobody::command(&probe.file(), "-all");
         let output = command.args(["--pid", "1"]).output()?;
-        refused(&output, FAILED_HOST, "does not run setuid or setgid")?;
+        refusal::check(&output, FAILED_HOST, &["does not run setuid or setgid"], "chmod u-s,g-s")?;
     }
-    Ok(())
-}
-
-/// One line says why, and one what to do.
-fn refused(output: &Output, code: i32, why: &str) -> Result<()> {
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(code), "{output:?}");
-    let lines: Vec<_> = said.lines().collect();
-    let [error, hint] = lines[..] else { anyhow::bail!("not two lines: {said}") };
-    ensure!(error.starts_with("error: ") && error.contains(why), "{said}");
-    ensure!(hint.starts_with("hint: "), "{said}");
     Ok(())
 }

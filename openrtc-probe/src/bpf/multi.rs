@@ -48,23 +48,23 @@ impl Multi {
         let code = object.programs.iter().filter_map(|(name, program)| {
             Some((name.clone(), code_of(program)?.instructions.clone()))
         });
-        let multi =
+        let mut multi =
             Multi { code: code.collect(), license: object.license, programs: BTreeMap::new() };
-        Ok(multi.is_supported()?.then_some(multi))
+        Ok(multi.is_supported().then_some(multi))
     }
 
     /// Whether this kernel has such links, and for a process with all its threads: before 6.10 they heard the
     /// first thread only. It is asked for what it must refuse, and how it refuses tells:
     /// <https://github.com/libbpf/libbpf/blob/v1.5.0/src/features.c#L395>.
-    fn is_supported(&self) -> Result<bool> {
-        let Ok(program) = sys::load(EMPTY, &self.license, self.code(EMPTY)?) else {
-            return Ok(false);
-        };
+    fn is_supported(&mut self) -> bool {
+        if self.load_all(&[EMPTY]).is_err() {
+            return false;
+        }
         let refusal = |pid| {
-            let refused = sys::link(program.as_fd(), c"/", &[1], pid).err();
+            let refused = sys::link(self.programs.get(EMPTY)?.as_fd(), c"/", &[1], pid).err();
             refused.and_then(|why| why.raw_os_error())
         };
-        Ok(refusal(0) == Some(EBADF) && refusal(u32::MAX) == Some(EINVAL))
+        refusal(0) == Some(EBADF) && refusal(u32::MAX) == Some(EINVAL)
     }
 
     /// Loads those of these programs that are not yet, each in a thread.

@@ -103,6 +103,9 @@ impl Loaded {
     }
 
     fn detach(&mut self, busiest: Busiest) {
+        if self.multi.is_some() {
+            return self.close_at_once();
+        }
         let [run, context] = FIRST_OUT;
         let order = match busiest {
             Busiest::Run => [run, context],
@@ -110,10 +113,11 @@ impl Loaded {
         };
         let rank = |program| order.iter().flatten().position(|first| *first == program);
         self.links.sort_by_key(|(program, _)| rank(*program).unwrap_or(usize::MAX));
-        if self.multi.is_none() {
-            return self.links.clear();
-        }
-        // Each waits for a grace period, and all of them may wait for one.
+        self.links.clear();
+    }
+
+    /// Each link waits for a grace period, and all of them may wait for one.
+    fn close_at_once(&mut self) {
         thread::scope(|scope| {
             for link in self.links.drain(..) {
                 // Where there is no thread for it, it is closed here.

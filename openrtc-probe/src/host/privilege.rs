@@ -65,19 +65,18 @@ pub fn keep(work: Work) -> io::Result<()> {
 }
 
 fn kept(held: CapabilitySet, work: Work) -> CapabilitySet {
-    let mut wanted = match work {
+    let wanted = match work {
         Work::Any => ATTACHES | SAVES,
-        Work::Watch { attaches: true, .. } => ATTACHES,
-        Work::Watch { attaches: false, .. } => WATCHES,
+        Work::Watch { attaches, saves } => {
+            let mut wanted = if attaches { ATTACHES } else { WATCHES };
+            // It stands in for those that it includes, where they are missing.
+            let has_both = held.contains(CapabilitySet::BPF | CapabilitySet::PERFMON);
+            wanted.set(CapabilitySet::SYS_ADMIN, attaches || !has_both);
+            wanted.set(SAVES, saves);
+            wanted
+        }
         Work::Read => READS,
     };
-    wanted.set(SAVES, matches!(work, Work::Any | Work::Watch { saves: true, .. }));
-    // Where it stands in for those that it includes.
-    let included = CapabilitySet::BPF | CapabilitySet::PERFMON;
-    let stands_in = matches!(work, Work::Watch { .. }) && !held.contains(included);
-    if stands_in {
-        wanted |= CapabilitySet::SYS_ADMIN;
-    }
     held & wanted
 }
 

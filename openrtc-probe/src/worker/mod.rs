@@ -55,8 +55,6 @@ pub struct WorkerThread {
     pub tid: u32,
     /// Its id in its own.
     pub ns_tid: NsTid,
-    /// Its state as `/proc` writes it: `R`, `S`, `D`, ...
-    pub state: char,
     /// CPU time it has used, in nanoseconds, from `schedstat`.
     pub on_cpu_ns: u64,
     /// Time it has waited for a CPU, in nanoseconds, from `schedstat`.
@@ -209,7 +207,6 @@ impl Worker {
             Some(WorkerThread {
                 tid: u32::try_from(task.tid).ok()?,
                 ns_tid: self.ns_tid(&task)?,
-                state: task.stat().ok()?.state,
                 on_cpu_ns: times.sum_exec_runtime,
                 run_queue_ns: times.run_delay,
             })

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setting::Loop;
+use crate::setting::{Loop, listed};
 
 /// The help text.
 pub const USAGE: &str = "\
@@ -78,11 +78,11 @@ impl Options {
 }
 
 /// Splits a list at its commas; `all` is the empty list.
-pub fn names(list: &str) -> Vec<String> {
+fn names(list: &str) -> Vec<String> {
     if list == "all" {
         return Vec::new();
     }
-    list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    listed(list)
 }
 
 #[cfg(test)]

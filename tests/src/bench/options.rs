@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{RATES, contenders::CONTENDERS};
-use crate::{accuracy::options::names, setting::Loop};
+use crate::setting::{Loop, listed};
 
 /// The help text.
 pub const USAGE: &str = "\
@@ -66,17 +66,19 @@ impl Options {
                 || arguments.next().with_context(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--help" | "-h" => return Ok(Asked::Help),
-                "--interpreters" => options.interpreters = names(&value()?),
+                "--interpreters" => options.interpreters = listed(&value()?),
                 "--loops" => {
-                    options.loops =
-                        names(&value()?).iter().map(|it| Loop::parse(it)).collect::<Result<_>>()?;
+                    options.loops = listed(&value()?)
+                        .iter()
+                        .map(|it| Loop::parse(it))
+                        .collect::<Result<_>>()?;
                 }
                 "--rates" => {
-                    let rates = names(&value()?);
+                    let rates = listed(&value()?);
                     let rates = rates.iter().map(|it| it.parse().context("a rate is a number"));
                     options.rates = rates.collect::<Result<_>>()?;
                 }
-                "--contenders" => options.contenders = names(&value()?),
+                "--contenders" => options.contenders = listed(&value()?),
                 "--rounds" => options.rounds = value()?.parse().context("--rounds is a number")?,
                 "--seconds" => {
                     let seconds: f64 = value()?.parse().context("--seconds is a number")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{contenders::CONTENDERS, paired::Paired, phase};
 use crate::{
@@ -44,15 +44,13 @@ pub fn measure(
     let [slow, _] = RATES;
     let words = format!("rates.py --loop {kind} --rate {slow} --window-s 0.1");
     let mut worker = Worker::start(setting, interpreter, &words)?;
+    let contender = CONTENDERS.iter().find(|it| it.name == WHO).context("nobody is called so")?;
     let mut step = Step::default();
     for _ in 0..rounds {
         let bare = up_and_down(&mut worker)?;
-        let contender = CONTENDERS.iter().find(|it| it.name == WHO);
-        let looking = contender.map(|it| it.start(setting, &mut worker)).transpose()?;
+        let looking = contender.start(setting, &mut worker)?.map_err(|why| anyhow!(why))?;
         let looked = up_and_down(&mut worker)?;
-        if let Some(Ok(looking)) = looking {
-            looking.stop(&mut worker)?;
-        }
+        looking.stop(&mut worker)?;
         for (stretch, (looked, bare)) in step.iter_mut().zip(looked.iter().zip(&bare)) {
             stretch.add(looked, bare);
         }
