@@ -126,6 +126,14 @@ pub enum Blocker {
     /// The kernel cannot place user-space probes.
     #[error("this kernel cannot probe user space (no `uprobe` performance events)")]
     NoUprobes,
+    /// This process may not open what it needs.
+    #[error("openrtc-probe may have {limit} files open, and needs {needed}")]
+    FewDescriptors {
+        /// What it may be raised to.
+        limit: u64,
+        /// For all workers that are named.
+        needed: u64,
+    },
     /// The worker belongs to somebody else.
     #[error("process {pid} belongs to user {user}: its memory cannot be read")]
     OtherUser {
@@ -199,6 +207,9 @@ fn have(pids: &[i32]) -> String {
 /// Workers that a hint names one by one.
 const MOST_NAMED: usize = 4;
 
+const REPORT_KERNEL: &str =
+    "report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should accept it";
+
 /// How to get a capability, or do without.
 fn to_get(capability: &str) -> &'static str {
     match capability {
@@ -257,6 +268,9 @@ impl Blocker {
                 format!("name the workers with --pid, or {NEWER_KERNEL} CONFIG_PROC_CHILDREN=y")
             }
             Self::NoUprobes => format!("{NEWER_KERNEL} CONFIG_UPROBE_EVENTS=y"),
+            Self::FewDescriptors { needed, .. } => {
+                format!("sudo prlimit --nofile={needed} openrtc-probe ...")
+            }
             Self::NoSessionVar { .. } => {
                 "start a session in the worker, or name its variable: --session-var NAME".into()
             }
@@ -265,11 +279,7 @@ impl Blocker {
                 "start it when the worker's loop runs, or leave out --tag task-name".into()
             }
             Self::NotX86_64 { .. } => "run the probe and the worker on an x86_64 machine".into(),
-            Self::ProgramRefused { .. } => {
-                "report it with the output of `openrtc-probe doctor`; kernels from 5.10 on should \
-                 accept it"
-                    .into()
-            }
+            Self::ProgramRefused { .. } => REPORT_KERNEL.into(),
             Self::Unreadable { .. } => "see that /proc and /sys are mounted, and use `sudo`".into(),
         }
     }
@@ -284,6 +294,7 @@ impl Blocker {
             | Self::NoBtf
             | Self::NoUprobes
             | Self::NoChildren
+            | Self::FewDescriptors { .. }
             | Self::OtherUser { .. }
             | Self::NotX86_64 { .. }
             | Self::ProgramRefused { .. }
@@ -357,6 +368,7 @@ mod tests {
             Blocker::NoBtf,
             Blocker::NoUprobes,
             Blocker::NoChildren,
+            Blocker::FewDescriptors { limit: 80, needed: 96 },
             Blocker::OtherUser { pid, user: "livekit".into() },
             Blocker::NoSessionVar { var: "openrtc_session_id".into() },
             Blocker::NoSuchSession { pid, session: "AJ_1f3c".into() },
@@ -412,6 +424,8 @@ mod tests {
   hint: use a kernel from 5.10 on that is built with CONFIG_UPROBE_EVENTS=y
 3 this kernel does not list the children of a process (/proc/PID/task/TID/children)
   hint: name the workers with --pid, or use a kernel from 5.10 on that is built with CONFIG_PROC_CHILDREN=y
+3 openrtc-probe may have 80 files open, and needs 96
+  hint: sudo prlimit --nofile=96 openrtc-probe ...
 3 process 4711 belongs to user livekit: its memory cannot be read
   hint: sudo openrtc-probe --pid 4711
 4 no context variable named `openrtc_session_id` in the worker yet

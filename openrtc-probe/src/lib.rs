@@ -12,6 +12,8 @@ pub mod cpython;
 pub mod doctor;
 pub mod dump;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod model;
 pub mod native;

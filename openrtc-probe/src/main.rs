@@ -7,7 +7,10 @@ use anyhow::Context as _;
 use openrtc_probe::{
     blocker::Blocker,
     cli::{self, Typed, Usage},
-    host::privilege::{self, Work},
+    host::{
+        descriptors, own,
+        privilege::{self, Work},
+    },
     output::{is_closed_pipe, print_line},
     plan::{Plan, Surroundings},
     run,
@@ -27,19 +30,24 @@ fn main() -> ExitCode {
 
 /// Does what was typed; the exit code.
 fn start() -> anyhow::Result<u8> {
+    own::share_one_heap();
     privilege::refuse_setuid()?;
     privilege::keep(Work::Any).context("cannot give up capabilities")?;
     let typed = cli::parse(env::args_os())?;
     let here = Surroundings::new(std::io::stdout().is_terminal(), |name| env::var(name).ok());
     let cli = match typed {
         Typed::Run(cli) => *cli,
-        Typed::Doctor(doctor) => return run::examine(&doctor, here.is_utf8),
+        Typed::Doctor(doctor) => {
+            descriptors::raise(1)?;
+            return run::examine(&doctor, here.is_utf8);
+        }
         Typed::Dump(typed) => return run::dump(&typed, here.is_utf8).map(|()| FINE),
         Typed::Print(text) => {
             return print_line(text.trim_end()).map(|()| FINE);
         }
     };
     let plan = Plan::new(cli, here)?;
+    descriptors::raise(plan.pids.len())?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -79,7 +79,9 @@ pub fn host_tid(pid: i32, own: i64) -> Result<i64> {
 
 /// What a process, or a thread, is called in its own pid namespace.
 fn innermost_pid(pid: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    // A process may be called by anything.
+    let status = String::from_utf8_lossy(&status);
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().last()?.parse().ok()
 }

@@ -18,6 +18,9 @@
 //! | [`matrix`] | every interpreter and loop: accuracy, stalls, sessions that were there |
 //! | [`anatomy`] | a stall of each kind at a known line, and what is told of it; the bench of that name |
 //! | [`scale`] | very many sessions; the bench of that name |
+//! | [`churn`] | sessions that are replaced all the time, beside their own account |
+//! | [`cgroup`] | a group of processes to freeze, or with little memory |
+//! | [`random`] | numbers of a seed |
 //! | [`cpu_watch`] | the kernel's account of a process, bracketed |
 //! | [`stolen`] | what the hypervisor took |
 //! | [`stacks`] | what `stacks.py` says of its threads, and what is read of them |
@@ -33,6 +36,8 @@
 pub mod accuracy;
 pub mod anatomy;
 pub mod bench;
+pub mod cgroup;
+pub mod churn;
 pub mod clock;
 pub mod code_pages;
 pub mod container;
@@ -47,6 +52,7 @@ pub mod matrix;
 pub mod nobody;
 pub mod probe;
 pub mod process;
+pub mod random;
 pub mod refusal;
 pub mod said;
 pub mod say;

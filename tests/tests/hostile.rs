@@ -50,6 +50,29 @@ fn a_worker_that_scribbles_over_itself_is_survived() -> Result<()> {
     })
 }
 
+/// Names of processes and files are bytes of any kind, also of one whose threads are in a container.
+#[test]
+fn names_that_are_no_text_hide_nothing() -> Result<()> {
+    let setting = Setting::from_environment()?;
+    let both = [Some(setting.usual()), setting.contained()?];
+    for interpreter in both.into_iter().flatten() {
+        let worker = Worker::start(&setting, interpreter, "hostile.py")?;
+        let sessions = field::int(&worker.ready, "sessions")?;
+        for mode in ["exact", "sampled"] {
+            let words = format!("--once --json --interval 1 --mode {mode}");
+            let output = setting.probe(worker.pid, &words).output()?;
+            ensure!(output.status.success() && output.stderr.is_empty(), "{mode}: {output:?}");
+            let line = String::from_utf8(output.stdout)?;
+            is_harmless(line.trim_end())?;
+            let said: Value = serde_json::from_str(&line)?;
+            let listed = said["sessions"].as_array().map_or(0, Vec::len);
+            ensure!(listed as i64 == sessions, "{mode}: {listed} of {sessions} sessions: {line}");
+        }
+        worker.end_with_words()?;
+    }
+    Ok(())
+}
+
 /// Reads what the daemon prints: whole lines, in time, none with a control character; the last picture.
 fn watch(setting: &Setting, worker: &Worker, mode: &str) -> Result<Value> {
     let words = format!("--json --refresh-rate 4 --mode {mode}");

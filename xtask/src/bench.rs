@@ -38,6 +38,8 @@ enum Measurement {
     Daemon,
     /// What the daemon needs for ten thousand sessions, and for two hundred thousand over a run
     Scale,
+    /// Half an hour of 20,000 polls a second by sessions that are replaced all the time, beside their own account
+    Soak,
     /// The time of a frame of ten thousand sessions, and the daemon's CPU at ten frames a second
     Top,
 }
@@ -52,6 +54,7 @@ impl Measurement {
             Self::Cost => "bench-cost",
             Self::Daemon => "bench-daemon",
             Self::Scale => "bench-scale",
+            Self::Soak => "bench-soak",
             Self::Top => "bench-top",
         }
     }

@@ -7,6 +7,7 @@ mod build_ebpf;
 mod cargo;
 mod daemon;
 mod demo;
+mod fuzz;
 mod hint;
 mod lint;
 mod lock;
@@ -52,6 +53,8 @@ enum Task {
     Test(test::Args),
     /// Measure: `accuracy` beside openrtc's own figures, `cost` beside empty probes
     Bench(bench::Args),
+    /// Feed what reads hostile bytes, for a minute each: `fuzz maps --seconds 10`
+    Fuzz(fuzz::Args),
     /// Make a Python environment for each interpreter found
     SetupPython,
     /// Let interpreters find their rows of the table of layouts: all, or those named or given by path
@@ -83,6 +86,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Lint => lint::run(&workspace)?,
         Task::Test(args) => test::run(&workspace, &args)?,
         Task::Bench(args) => return bench::run(&workspace, &args),
+        Task::Fuzz(args) => fuzz::run(&workspace, &args)?,
         Task::Layouts { interpreters } => {
             return tool::run(&workspace, Roots::Make, "layouts", &interpreters);
         }

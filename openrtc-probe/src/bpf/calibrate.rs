@@ -63,7 +63,9 @@ fn per_call(now_ns: &impl Fn() -> u64) -> u64 {
 
 /// Where in our own file the instruction at `address` stands.
 fn own_offset(address: u64) -> Result<u64> {
-    let maps = fs::read_to_string("/proc/self/maps").context("cannot read our own mappings")?;
+    let maps = fs::read("/proc/self/maps").context("cannot read our own mappings")?;
+    // The name of our own file may be no text.
+    let maps = String::from_utf8_lossy(&maps);
     let offset_in = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;

@@ -12,6 +12,8 @@ mod coroutine;
 #[cfg(test)]
 mod fake;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gil;
 pub mod layout;
 mod lines;

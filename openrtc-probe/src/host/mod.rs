@@ -2,6 +2,7 @@
 
 mod capability;
 pub mod cgroup;
+pub mod descriptors;
 mod namespaces;
 pub mod own;
 pub mod privilege;

@@ -158,7 +158,7 @@ impl Causes {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Causes {
     /// Of such parts; the longest wait of a class is in the call of this number.
     pub fn of_parts(parts: &[(Class, u64)], syscall: Option<(Class, u32)>) -> Causes {

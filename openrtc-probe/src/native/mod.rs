@@ -6,6 +6,8 @@
 //! where unwind tables or symbols end, so does what is told; and a wrong name is worse than none.
 
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod image;
 mod module;
 mod sampler;

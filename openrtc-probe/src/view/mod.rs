@@ -13,6 +13,8 @@ mod columns;
 mod columns_of;
 pub mod doctor;
 pub mod dump;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod grid;
 mod harmless;
 pub mod header;
@@ -22,7 +24,7 @@ pub mod log_line;
 pub mod mode;
 pub mod once;
 pub mod order;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod samples;
 mod stalls;
 mod stalls_table;

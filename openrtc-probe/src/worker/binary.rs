@@ -19,14 +19,11 @@ use object::{
     elf::{EM_X86_64, PF_W, PF_X, PT_GNU_EH_FRAME, PT_LOAD},
     read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _},
 };
-use procfs::process::{MMPermissions, MMapPath};
 
 use crate::{blocker::Blocker, cpython::memory::RemoteAddr};
 
-use super::Worker;
+use super::{Worker, maps};
 
-/// Lines of `/proc/<pid>/maps` that are looked at.
-const MAX_MAPPINGS: usize = 65_536;
 /// Files that are looked at in search of the interpreter.
 const MAX_FILES: usize = 512;
 /// Dynamic symbols of one file that are looked at.
@@ -37,9 +34,6 @@ const MAX_RELOCATIONS: usize = 1 << 20;
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 /// Bytes of code that are read of one file.
 const MAX_CODE_BYTES: u64 = 256 << 20;
-
-/// What the kernel calls its own code in a process.
-const VDSO: &str = "[vdso]";
 
 /// An address as the ELF file names it, before it is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,8 +58,10 @@ impl fmt::Display for FileOffset {
 /// Which file it is, whatever its name: as long as it is mapped, no other has the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileId {
-    device: (i32, i32),
-    inode: u64,
+    /// Major and minor number of the device.
+    pub device: (i32, i32),
+    /// The file's number there.
+    pub inode: u64,
 }
 
 /// An executable mapping of a file, or of the kernel's own code (`[vdso]`).
@@ -89,7 +85,7 @@ impl Mapping {
 
     /// Whether it is the code that the kernel gives each process, which is in no file.
     pub fn is_vdso(&self) -> bool {
-        self.path == Path::new(VDSO)
+        self.path == Path::new(maps::VDSO)
     }
 
     fn is_file(&self, file: &File) -> bool {
@@ -103,18 +99,7 @@ impl Mapping {
 
 /// Every executable mapping of a file and the kernel's own, by ascending addresses.
 pub fn code(worker: &Worker) -> Result<Vec<Mapping>, Blocker> {
-    let maps = worker.process().maps().map_err(|why| worker.blocked("maps", &why))?;
-    let code = maps.into_iter().take(MAX_MAPPINGS).filter_map(|map| {
-        let path = match map.pathname {
-            MMapPath::Path(path) => path,
-            MMapPath::Vdso => PathBuf::from(VDSO),
-            _ => return None,
-        };
-        let file = FileId { device: map.dev, inode: map.inode };
-        let is_code = map.perms.contains(MMPermissions::EXECUTE);
-        is_code.then_some(Mapping { range: map.address, offset: map.offset, file, path })
-    });
-    Ok(code.collect())
+    Ok(maps::code(&worker.read("maps")?))
 }
 
 /// The first executable mapping of each file, files called something with `python` first.
@@ -179,12 +164,20 @@ impl Binary {
         wanted: &[&'static str],
     ) -> Result<Option<Self>, Blocker> {
         let (open_path, file) = open_exact(worker, mapping)?;
-        let Some(Parsed { segments, symbols, slots, frame_index }) = parse(&file, wanted) else {
-            return Ok(None);
-        };
-        let Some(bias) = bias(mapping, &segments) else { return Ok(None) };
+        Ok(Self::read(open_path, file, mapping, wanted))
+    }
+
+    /// Reads an open file that is mapped so.
+    pub(super) fn read(
+        open_path: PathBuf,
+        file: File,
+        mapping: &Mapping,
+        wanted: &[&'static str],
+    ) -> Option<Self> {
+        let Parsed { segments, symbols, slots, frame_index } = parse(&file, wanted)?;
+        let bias = bias(mapping, &segments)?;
         let path = mapping.path.clone();
-        Ok(Some(Self { open_path, path, segments, file, frame_index, bias, symbols, slots }))
+        Some(Self { open_path, path, segments, file, frame_index, bias, symbols, slots })
     }
 
     /// The address of a symbol that this file defines for others.

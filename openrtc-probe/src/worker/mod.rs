@@ -11,8 +11,11 @@ mod container;
 mod descriptor;
 mod family;
 mod flow;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod image;
 mod interpreter;
+mod maps;
 mod reach;
 mod register;
 mod site;
@@ -27,7 +30,7 @@ use nix::{
 };
 use openrtc_common::thread::MAX_THREADS;
 use procfs::{
-    ProcError,
+    FromRead as _, ProcError, ProcResult,
     process::{Process, StatFlags, Status},
 };
 
@@ -87,7 +90,7 @@ impl Worker {
             ProcError::NotFound(_) => container::nobody_or_inside(pid),
             why => unreadable(pid, "", &why),
         })?;
-        let status = process.status().map_err(|why| gone_or(pid, "status", &why))?;
+        let status = status(&process, "status").map_err(|why| gone_or(pid, "status", &why))?;
         if status.tgid != pid {
             return Err(Blocker::ThreadId { tid: pid, pid: status.tgid });
         }
@@ -161,13 +164,15 @@ impl Worker {
     }
 
     /// Whether it runs another program than when it was opened (`execve`): the id is the same, all else
-    /// is not.
+    /// is not. One that is gone is not replaced, whoever has its id by now.
     pub fn is_replaced(&self) -> bool {
-        match self.image {
+        let is_another = match self.image {
             Some(image) => image.is_replaced_in(self.pid),
             // It was about to begin, or may not be read at all.
             None => Image::of(self.pid).is_some(),
-        }
+        };
+        // Looked at last: what was read by the id was of this process.
+        is_another && self.is_alive()
     }
 
     /// CPU time of the process, also that of threads that have ended, in nanoseconds.
@@ -302,21 +307,35 @@ impl Worker {
     /// A thread's id in its own pid namespace: the same as ours unless it lives in an inner one.
     fn ns_tid(&self, task: &procfs::process::Task) -> Option<NsTid> {
         let inner = if self.ns_pids.len() > 1 {
-            task.status().ok().and_then(|status: Status| status.nspid?.last().copied())?
+            let file = format!("task/{}/status", task.tid);
+            status(&self.process, &file).ok()?.nspid?.last().copied()?
         } else {
             task.tid
         };
         u32::try_from(inner).ok().map(NsTid)
     }
 
-    fn process(&self) -> &Process {
-        &self.process
+    /// All of a file of the process: names in it may be no text.
+    fn read(&self, file: &str) -> Result<Vec<u8>, Blocker> {
+        bytes_of(&self.process, file).map_err(|why| self.blocked(file, &why))
     }
 
     /// The blocker for a file of the process that cannot be read.
     fn blocked(&self, file: &str, why: &ProcError) -> Blocker {
         denied_or(self.pid, self.uid, file, why)
     }
+}
+
+fn bytes_of(process: &Process, file: &str) -> ProcResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    process.open_relative(file)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What a `status` file says. A thread's name, which is in it, is cut to 15 bytes, whatever that leaves of a letter.
+fn status(process: &Process, file: &str) -> ProcResult<Status> {
+    let bytes = bytes_of(process, file)?;
+    Status::from_read(String::from_utf8_lossy(&bytes).as_bytes())
 }
 
 /// `Pss:  1234 kB`, where a kB is 1,024 bytes.
