@@ -26,7 +26,9 @@ const LIMITS: [&str; 4] =
     ["-timeout=10", "-rss_limit_mb=1024", "-max_len=65536", "-print_final_stats=1"];
 /// What libFuzzer says at last, before a number.
 const RUNS: &str = "stat::number_of_executed_units:";
+/// Of what it says where it fails, which has the input in full.
 const LAST_LINES: usize = 30;
+const COLUMNS: usize = 160;
 
 /// What to feed, and for how long.
 #[derive(clap::Args)]
@@ -116,7 +118,10 @@ fn feed(fuzz: &mut Command, log: &Path) -> Result<u64> {
     if status.success() {
         return runs(&said).with_context(|| format!("{} tells no runs", log.display()));
     }
-    let lines: Vec<_> = said.lines().collect();
+    let cut = |line: &'_ str| {
+        line.get(..line.floor_char_boundary(COLUMNS)).unwrap_or_default().to_owned()
+    };
+    let lines: Vec<String> = said.lines().map(cut).collect();
     let last = lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default();
     bail!("{}\n{status}; all of it is in {}", last.join("\n"), log.display())
 }

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: `host` needs no privilege; `kernel` drives the real daemon against real
 //! workers, and `matrix` does so on every interpreter and loop, both as root; `vm` does some of it on other kernels.
 
-use std::time::Instant;
+use std::{process::Command, thread, time::Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 
 use crate::{
@@ -35,7 +35,8 @@ enum Suite {
     Kernel,
     /// As root: a table of every interpreter and loop; names select its lines
     Matrix,
-    /// On Debian's kernels, each booted in an emulated machine: all, or `-- 5.10 6.1 6.12 newest`
+    /// On Debian's kernels, each booted in an emulated machine: all, or `-- 5.10 6.1 6.12 newest`; with `-- load` only
+    /// whether they take our programs
     Vm,
 }
 
@@ -51,11 +52,13 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             // Said now, not after the host's tests.
             root::check()?;
             host(workspace, &args.filter)?;
-            kernel(workspace, &args.filter)?;
             if args.filter.is_empty() {
+                prepare(workspace)?;
+                kernel(workspace, &[])?;
                 matrix(workspace, &[])?;
             } else {
-                say("the matrix is not run: it has no tests to select by name");
+                kernel(workspace, &args.filter)?;
+                say("matrix and other kernels are not run: they have no tests to select by name");
             }
         }
     }
@@ -81,18 +84,36 @@ fn host(workspace: &Workspace, filter: &[String]) -> Result<()> {
     step::run("host tests", cargo.arg("--").args(filter))
 }
 
+/// What takes a while and no measuring, all at once: packages come from the network, guests use one CPU, and the
+/// compiler has the rest.
+fn prepare(workspace: &Workspace) -> Result<()> {
+    thread::scope(|scope| {
+        let guests = scope.spawn(|| vm::run_beside(workspace));
+        setup_python::run(workspace, Roots::Make)?;
+        step::run("build the kernel tests", tests(workspace).arg("--no-run"))?;
+        guests.join().map_err(|_| anyhow!("the tests on other kernels panicked"))?
+    })
+}
+
+/// All of what is wrong, not only the first: a run takes minutes.
+fn tests(workspace: &Workspace) -> Command {
+    let mut cargo = cargo::host(workspace);
+    cargo.args(["test", "--package", "openrtc-tests", "--no-fail-fast"]);
+    cargo
+}
+
 /// One test at a time: each attaches to the kernel, and measures.
 fn kernel(workspace: &Workspace, filter: &[String]) -> Result<()> {
     root::check()?;
     let built = daemon::build(workspace, &[])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
     let interpreters = setup_python::run(workspace, Roots::Make)?;
-    let mut cargo = cargo::host(workspace);
-    cargo
-        // All of what is wrong, not only the first: a run takes minutes.
-        .args(["test", "--package", "openrtc-tests", "--no-fail-fast", "--", "--test-threads=1"])
-        .args(filter)
-        .envs(daemon::environment(workspace, probe, &interpreters));
+    let mut cargo = tests(workspace);
+    cargo.args(["--", "--test-threads=1"]).args(filter).envs(daemon::environment(
+        workspace,
+        probe,
+        &interpreters,
+    ));
     if !root::is_root() {
         // The build stays the user's; only the tests themselves are run as root.
         let host = Toolchain::ask(workspace)?.host;

@@ -6,7 +6,7 @@ mod image;
 mod kernel;
 mod machine;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, env, path::Path};
 
 use anyhow::{Result, bail, ensure};
 
@@ -21,18 +21,47 @@ use crate::{
 /// What a guest said of each group of tests.
 type Verdicts = BTreeMap<String, String>;
 
-/// Runs the guest's tests on these kernels, on all if none is named.
-pub fn run(workspace: &Workspace, versions: &[String]) -> Result<()> {
-    let kernels = chosen(versions)?;
+/// The group that is run on every kernel in CI: whether it takes our programs.
+const LOAD: &str = "load";
+/// The kernel on which CI runs all groups: the oldest has least.
+const OLDEST: &str = "5.10";
+
+/// Runs the guest's tests on these kernels, on all if none is named; with `load` among the words only the group of
+/// that name.
+pub fn run(workspace: &Workspace, words: &[String]) -> Result<()> {
+    let (load, versions): (Vec<_>, Vec<_>) = words.iter().cloned().partition(|word| word == LOAD);
+    let groups = if load.is_empty() { "" } else { LOAD };
+    run_on(workspace, chosen(&versions)?.into_iter().map(|kernel| (kernel, groups)))
+}
+
+/// All groups on the oldest kernel, and on the others whether they take our programs: beside all other tests. Nothing,
+/// and a line that says so, where no machine can be emulated; in CI that is an error.
+pub fn run_beside(workspace: &Workspace) -> Result<()> {
+    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    if let Err(why) = machine::check().and_then(|()| image::check())
+        && !in_ci
+    {
+        say(&format!("NOT RUN: other kernels: {why:#}"));
+        return Ok(());
+    }
+    let groups = |kernel: &Kernel| if kernel.version == OLDEST { "" } else { LOAD };
+    run_on(workspace, KERNELS.iter().map(|kernel| (kernel, groups(kernel))))
+}
+
+fn run_on<'k>(
+    workspace: &Workspace,
+    kernels: impl Iterator<Item = (&'k Kernel, &'k str)>,
+) -> Result<()> {
     machine::check()?;
+    image::check()?;
     let built = daemon::build(workspace, &[])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
     let initrd = step::timed("make the guest's files", || image::make(workspace, probe))?;
     let mut table = Vec::new();
-    for kernel in kernels {
+    for (kernel, groups) in kernels {
         let found = kernel.fetch(workspace)?;
         let what = format!("boot {}", found.release);
-        let verdicts = step::timed(&what, || machine::boot(workspace, &found, &initrd))?;
+        let verdicts = step::timed(&what, || machine::boot(workspace, &found, &initrd, groups))?;
         table.push((found.release, verdicts));
     }
     print(&table);

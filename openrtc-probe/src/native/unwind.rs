@@ -8,9 +8,9 @@
 //! <https://gitlab.com/x86-psABIs/x86-64-ABI>.
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, Encoding, EndianSlice, EvaluationResult,
-    Expression, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindSection as _,
-    Value,
+    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EhFrameOffset, Encoding, EndianSlice,
+    EvaluationResult, Expression, LittleEndian, Location, ParsedEhFrameHdr, Register, RegisterRule,
+    UnwindContext, UnwindSection as _, Value,
 };
 
 use crate::cpython::memory::{ReadMemory, RemoteAddr};
@@ -22,6 +22,8 @@ use super::{
 
 /// Bytes of one file's tables that are read.
 const MAX_TABLE_BYTES: u64 = 48 << 20;
+/// Functions of one file that are known; the largest libraries have some 200,000.
+const MAX_FUNCTIONS: usize = 1 << 20;
 /// How far from where it begins a stack is read, in bytes: the usual limit of a main thread's.
 const MAX_STACK_BYTES: u64 = 8 << 20;
 /// Operations of one expression: those that compilers write have less than twenty.
@@ -97,9 +99,15 @@ pub struct Unwinder {
 
 /// The tables of one file.
 pub struct Tables {
-    index: Vec<u8>,
+    functions: Vec<Function>,
     entries: Vec<u8>,
     bases: BaseAddresses,
+}
+
+/// Where a function begins, and how far into the entries its own stands.
+struct Function {
+    start: u64,
+    entry: usize,
 }
 
 impl Tables {
@@ -109,17 +117,17 @@ impl Tables {
         let index = source.read(place.offset, place.length)?;
         let bases = BaseAddresses::default().set_eh_frame_hdr(place.addr);
         let parsed = EhFrameHdr::new(&index, LittleEndian).parse(&bases, 8).ok()?;
-        parsed.table()?;
         let start = parsed.eh_frame_ptr().direct().ok()?;
         let Place { offset, length, .. } =
             image.rest_from(start).filter(|place| place.length <= MAX_TABLE_BYTES)?;
         let entries = source.read(offset, length)?;
-        Some(Self { index, entries, bases: bases.set_eh_frame(start) })
+        let functions = functions(&parsed, &bases, start)?;
+        Some(Self { functions, entries, bases: bases.set_eh_frame(start) })
     }
 
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
-        self.index.len() + self.entries.len()
+        self.functions.len() * size_of::<Function>() + self.entries.len()
     }
 
     /// The caller of `frame`, whose file is loaded `base` above its own addresses.
@@ -131,12 +139,11 @@ impl Tables {
         stack: &Stack<'_, M>,
     ) -> Option<Frame> {
         let entries = EhFrame::from(EndianSlice::new(&self.entries, LittleEndian));
-        let index = EhFrameHdr::new(&self.index, LittleEndian).parse(&self.bases, 8).ok()?;
         let addr = frame.looked_up().wrapping_sub(base);
-        let function = index
-            .table()?
-            .fde_for_address(&entries, &self.bases, addr, EhFrame::cie_from_offset)
-            .ok()?;
+        let end = self.functions.partition_point(|function| function.start <= addr);
+        let entry = EhFrameOffset(self.functions.get(end.checked_sub(1)?)?.entry);
+        let read = entries.fde_from_offset(&self.bases, entry, EhFrame::cie_from_offset);
+        let function = read.ok().filter(|function| function.contains(addr))?;
         let context = &mut unwinder.context;
         let row = function.unwind_info_for_address(&entries, &self.bases, context, addr).ok()?;
         let encoding = function.cie().encoding();
@@ -159,6 +166,29 @@ impl Tables {
         outer.registers[RSP] = Some(cfa);
         Some(outer)
     }
+}
+
+/// The functions of an index whose entries begin at `entries`, by where they begin. It is read once and in order: the
+/// library's own look-up believes the index, whose numbers may be any.
+fn functions(
+    index: &ParsedEhFrameHdr<Bytes<'_>>,
+    bases: &BaseAddresses,
+    entries: u64,
+) -> Option<Vec<Function>> {
+    let table = index.table()?;
+    let mut rows = table.iter(bases);
+    let mut functions = Vec::new();
+    while let Some((start, entry)) = rows.next().ok()? {
+        let (start, entry) = (start.direct().ok()?, entry.direct().ok()?);
+        if let Some(entry) = entry.checked_sub(entries) {
+            functions.push(Function { start, entry: entry as usize });
+        }
+        if functions.len() >= MAX_FUNCTIONS {
+            break;
+        }
+    }
+    functions.sort_unstable_by_key(|function| function.start);
+    Some(functions)
 }
 
 /// The rules of one row of a table, and what they are applied to.
@@ -249,12 +279,9 @@ mod tests {
         let range = [CODE.to_le_bytes(), 256_u64.to_le_bytes()].concat();
         entries.extend(entry(at as u32 + 4, &[range, instructions.to_vec()].concat()));
         entries.extend([0; 4]);
-        // Version 1; plain words of eight bytes for the entries, four for their number.
-        let words = [CODE, ENTRIES + at].map(u64::to_le_bytes).concat();
-        let index =
-            [&[1, 0x04, 0x03, 0x04][..], &ENTRIES.to_le_bytes(), &[1, 0, 0, 0], &words].concat();
-        let bases = BaseAddresses::default().set_eh_frame_hdr(0x1000).set_eh_frame(ENTRIES);
-        Tables { index, entries, bases }
+        let functions = vec![Function { start: CODE, entry: at as usize }];
+        let bases = BaseAddresses::default().set_eh_frame(ENTRIES);
+        Tables { functions, entries, bases }
     }
 
     fn caller(instructions: &[u8]) -> Option<Frame> {

@@ -33,10 +33,14 @@ const LEFT_OUT: [&str; 8] = [
     "tkinter",
 ];
 
+/// Whether what it is made of is here.
+pub fn check() -> Result<()> {
+    need(Path::new(BUSYBOX), "on Debian type: apt-get install busybox-static")?;
+    need(Path::new(PYTHON), "on Debian 12 type: apt-get install python3.11")
+}
+
 /// Makes it; the file.
 pub fn make(workspace: &Workspace, probe: &Path) -> Result<PathBuf> {
-    need(Path::new(BUSYBOX), "on Debian type: apt-get install busybox-static")?;
-    need(Path::new(PYTHON), "on Debian 12 type: apt-get install python3.11")?;
     let root = workspace.path("target/vm/root");
     if root.exists() {
         fs::remove_dir_all(&root).context("remove the guest's files of before")?;

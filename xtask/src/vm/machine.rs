@@ -28,35 +28,43 @@ pub fn check() -> Result<()> {
     Err(Hinted::new(format!("{QEMU} is not here, which boots other kernels"), hint).into())
 }
 
-/// Boots, and reads what the guest says of its tests.
-pub fn boot(workspace: &Workspace, kernel: &Found, initrd: &Path) -> Result<Verdicts> {
+/// Boots, and reads what the guest says of these groups of its tests, of all if none is named.
+pub fn boot(
+    workspace: &Workspace,
+    kernel: &Found,
+    initrd: &Path,
+    groups: &str,
+) -> Result<Verdicts> {
     let log = workspace.path("target/vm").join(format!("{}.log", kernel.release));
     let out = fs::File::create(&log).with_context(|| format!("make {}", log.display()))?;
     let mut qemu = Command::new(QEMU);
     // One thread for both CPUs: with one each, QEMU 7.2 loses its way where code is patched that runs.
     qemu.args(["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2"]);
     qemu.args(["-m", "768", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
-    qemu.args(["-serial", "stdio", "-append", "console=ttyS0 quiet panic=-1"]);
+    let words = format!("console=ttyS0 quiet panic=-1 groups={groups}");
+    qemu.args(["-serial", "stdio", "-append", &words]);
     qemu.arg("-kernel").arg(&kernel.file).arg("-initrd").arg(initrd);
     let mut qemu =
         qemu.stdin(Stdio::null()).stdout(out).spawn().with_context(|| format!("start {QEMU}"))?;
     let began = Instant::now();
-    let is_over = loop {
-        if qemu.try_wait().context("wait for the guest")?.is_some() {
-            break true;
-        }
-        if began.elapsed() > LIMIT {
+    let read = || {
+        let said = fs::read(&log).context("read what the guest said")?;
+        Ok::<_, anyhow::Error>(String::from_utf8_lossy(&said).into_owned())
+    };
+    let has_ended = |said: &str| said.lines().any(|line| is_last(line.trim()));
+    while qemu.try_wait().context("wait for the guest")?.is_none() {
+        // A kernel that was asleep does not always find the way to power off.
+        if began.elapsed() > LIMIT || has_ended(&read()?) {
             qemu.kill().context("end the guest")?;
             qemu.wait().context("wait for the guest's end")?;
-            break false;
+            break;
         }
         thread::sleep(LOOK);
-    };
-    let said =
-        String::from_utf8_lossy(&fs::read(&log).context("read what the guest said")?).into_owned();
+    }
+    let said = read()?;
     let verdicts = verdicts(&said);
     // It ends well after a panic too: the last word is the guest's own.
-    if !is_over || verdicts.is_empty() || !said.lines().any(|line| is_last(line.trim())) {
+    if verdicts.is_empty() || !has_ended(&said) {
         let last: Vec<&str> = said.lines().rev().take(LAST_LINES).collect();
         let last = last.into_iter().rev().collect::<Vec<_>>().join("\n");
         bail!("the guest of {} did not come to its end:\n{last}", kernel.release);
