@@ -8,7 +8,7 @@ use openrtc_probe::{
     blocker::Blocker,
     cli::{self, Typed, Usage},
     host::{
-        descriptors, own,
+        descriptors, filter, own,
         privilege::{self, Work},
     },
     output::{is_closed_pipe, print_line},
@@ -41,13 +41,17 @@ fn start() -> anyhow::Result<u8> {
             descriptors::raise(1)?;
             return run::examine(&doctor, here.is_utf8);
         }
-        Typed::Dump(typed) => return run::dump(&typed, here.is_utf8).map(|()| FINE),
+        Typed::Dump(typed) => {
+            filter::refuse()?;
+            return run::dump(&typed, here.is_utf8).map(|()| FINE);
+        }
         Typed::Print(text) => {
             return print_line(text.trim_end()).map(|()| FINE);
         }
     };
     let plan = Plan::new(cli, here)?;
     descriptors::raise(plan.pids.len())?;
+    filter::refuse()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -40,6 +40,8 @@ struct Rights {
     effective: u64,
     inheritable: u64,
     gains_none: bool,
+    /// Whether system calls that harm others are refused to it.
+    is_filtered: bool,
 }
 
 fn rights(pid: i32) -> Result<Vec<Rights>> {
@@ -56,6 +58,7 @@ fn rights(pid: i32) -> Result<Vec<Rights>> {
             effective: set("CapEff:")?,
             inheritable: set("CapInh:")?,
             gains_none: value("NoNewPrivs:")? == "1",
+            is_filtered: value("Seccomp:")? == "2",
         })
     };
     threads.map(of_thread).collect()
@@ -82,6 +85,7 @@ fn what_is_not_needed_is_given_up() -> Result<()> {
             ensure!(thread.permitted & !most == 0, "{words}: too much in {thread:x?}");
             ensure!(thread.effective == thread.permitted, "{words}: {thread:x?}");
             ensure!(thread.inheritable == 0 && thread.gains_none, "{words}: {thread:x?}");
+            ensure!(thread.is_filtered, "{words}: {thread:x?}");
         }
         for wanted in [most].iter().chain(also) {
             let has = all.iter().any(|thread| thread.effective == *wanted & held);

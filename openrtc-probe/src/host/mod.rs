@@ -3,6 +3,7 @@
 mod capability;
 pub mod cgroup;
 pub mod descriptors;
+pub mod filter;
 mod namespaces;
 pub mod own;
 pub mod privilege;

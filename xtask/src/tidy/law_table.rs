@@ -108,7 +108,7 @@ pub const ROOMS: &[Room] = &[
     Room { path: "blocker", crates: &["anyhow", "thiserror"], ..ROOM },
     Room {
         path: "host",
-        crates: &["anyhow", "log", "nix", "rustix", "thiserror"],
+        crates: &["anyhow", "log", "nix", "rustix", "seccompiler", "thiserror"],
         rooms: &["blocker"],
         ..ROOM
     },
