@@ -27,13 +27,14 @@ use openrtc_tests::{
     process::Program,
     random::Random,
     say,
-    setting::{Interpreter, Loop, Setting},
+    setting::{Interpreter, Loop, Setting, is_all},
     stolen::Stolen,
     truth::Truth,
     worker::Worker,
 };
 
-const SPAN: Duration = Duration::from_secs(12);
+/// With `OPENRTC_TESTS=all`, and without.
+const SPANS: [Duration; 2] = [Duration::from_mins(3), Duration::from_secs(12)];
 /// Of each kind at least.
 const LEAST: u32 = 2;
 /// Polls that one of both counts and the other does not, at each end.
@@ -100,7 +101,8 @@ fn run(setting: &Setting, interpreter: &Interpreter, kind: Loop, seed: u64) -> R
     let from = worker.mark(first.attached_real_ns())?;
     let mut chaos = Chaos::new(setting, &worker, &probe, seed);
     let (began, mut at) = (Instant::now(), 0);
-    while began.elapsed() < SPAN || chaos.least() < LEAST {
+    let span = SPANS[usize::from(!is_all())];
+    while began.elapsed() < span || chaos.least() < LEAST {
         // All of them in turn, so that none is left out; when and for how long is random.
         chaos.inflict(FAULTS[at % FAULTS.len()])?;
         at += 1;

@@ -40,7 +40,10 @@ const SAMPLES: [fn() -> Snapshot; 15] = [
     samples::five_hundred,
 ];
 
-/// A worker whose names are the pieces of `data`, on each view; the first byte chooses the worker.
+/// Sessions of a sample that are shown: more say nothing new.
+const MAX_SESSIONS: usize = 40;
+
+/// A worker whose names are the pieces of `data`, on each view; the first byte chooses the worker and the terminal.
 pub fn output(data: &[u8]) {
     let Some((which, data)) = data.split_first() else { return };
     let Some(sample) = SAMPLES.get(usize::from(*which) % SAMPLES.len()) else { return };
@@ -57,17 +60,17 @@ pub fn output(data: &[u8]) {
         one_line(&line);
         assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
     }
-    for columns in [None, Some(COLUMNS[0])] {
+    let columns = COLUMNS[usize::from(*which) / SAMPLES.len() % COLUMNS.len()];
+    for columns in [None, Some(columns)] {
         let text = once::render(&snapshot, &Order::default(), columns);
         text.lines().for_each(one_line);
     }
-    for columns in COLUMNS {
-        drawn(&snapshot, columns);
-    }
+    drawn(&snapshot, columns);
 }
 
 /// Names wherever a worker's own may stand.
 fn named(mut it: Snapshot, names: &[String]) -> Snapshot {
+    it.sessions.truncate(MAX_SESSIONS);
     let mut names = names.iter().cycle().cloned();
     let mut next = || names.next().unwrap_or_default();
     for session in &mut it.sessions {
