@@ -12,7 +12,7 @@ use openrtc_common::tag::TagText;
 use openrtc_probe::cpython::{
     CodeCache, Frame, Origin, Python, VarAt,
     layout::{self, LAYOUTS},
-    memory::{ReadError, ReadMemory, RemoteAddr},
+    memory::{ReadMemory, RemoteAddr},
     recording::Recording,
     unexported_version,
 };
@@ -146,77 +146,4 @@ fn a_version_that_is_not_exported_is_found() {
             assert_eq!(found, Some(version), "{name}");
         }
     }
-}
-
-/// A recording in which words here and there have other values.
-struct Damaged<'r> {
-    recording: &'r Recording,
-    seed: u64,
-}
-
-impl Damaged<'_> {
-    /// A number that depends on the place and the seed only, so that all reads of a place agree.
-    fn dice(&self, addr: u64) -> u64 {
-        let mut x = addr ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        for shift in [30, 27, 31] {
-            x = (x ^ (x >> shift)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        }
-        x
-    }
-
-    fn word(&self, addr: u64, word: u64) -> u64 {
-        let dice = self.dice(addr);
-        match dice % 1500 {
-            0 => 0,
-            1 => u64::MAX - (dice >> 60),
-            2 => word ^ (8 << (dice >> 32 & 15)),
-            3 => dice,
-            4 => word.wrapping_add(dice >> 56),
-            _ => word,
-        }
-    }
-}
-
-impl ReadMemory for Damaged<'_> {
-    fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
-        self.recording.read_exact(addr, buf)?;
-        for (at, chunk) in (0_u64..).step_by(8).zip(buf.chunks_exact_mut(8)) {
-            let place = addr.0.wrapping_add(at);
-            if place.is_multiple_of(8) {
-                let word = u64::from_le_bytes(chunk.try_into().unwrap());
-                chunk.copy_from_slice(&self.word(place, word).to_le_bytes());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// No walk may fail to end, or go beyond its bounds, whatever stands in the worker's memory. What it
-/// finds may be nonsense.
-#[test]
-fn damaged_memory_ends_every_walk() {
-    let mut walked = 0;
-    for (_, recording) in recordings() {
-        for seed in 0..12 {
-            let damaged = Damaged { recording: &recording, seed };
-            let Some(python) = open(&recording, damaged) else { continue };
-            walked += 1;
-            let threads = python.threads(&recording.facts.tids).unwrap_or_default();
-            for thread in &threads {
-                let _ = python.entered(thread);
-                let _ = python.stack(thread, &mut CodeCache::default(), None);
-            }
-            for gil in python.gils().unwrap_or_default() {
-                let _ = python.gil_holder(&gil);
-            }
-            let vars = python.find_vars(&["openrtc_session_id"]).unwrap_or_default();
-            let tasks = python.tasks().unwrap_or_default();
-            let contexts: Vec<RemoteAddr> = tasks.iter().map(|task| task.context).collect();
-            for var in vars.into_iter().flatten() {
-                let _ = python.values(&contexts, var, |_, _| false);
-                let _ = python.look(&tasks, Some(var), &mut CodeCache::default());
-            }
-        }
-    }
-    assert!(walked > 6, "only {walked} were whole enough to be walked at all");
 }

@@ -19,8 +19,7 @@ use openrtc_common::{
 };
 
 use super::{
-    CodeCache, Python,
-    layout::{self},
+    CodeCache, Python, layout,
     memory::{ReadError, ReadMemory, RemoteAddr},
     recording::Recording,
 };
@@ -134,14 +133,10 @@ impl ReadMemory for Damaged<'_, '_> {
         let mut damage = self.damage.borrow_mut();
         for chunk in buf.chunks_mut(8) {
             if let Some((kind, by)) = damage.next() {
-                let mut word = [0; 8];
-                for (to, from) in word.iter_mut().zip(&*chunk) {
-                    *to = *from;
-                }
+                let (len, mut word) = (chunk.len(), [0; 8]);
+                word[..len].copy_from_slice(chunk);
                 let word = damaged(u64::from_le_bytes(word), kind, by).to_le_bytes();
-                for (to, from) in chunk.iter_mut().zip(word) {
-                    *to = from;
-                }
+                chunk.copy_from_slice(&word[..len]);
             }
         }
         Ok(())
@@ -158,11 +153,14 @@ pub fn objects(data: &[u8]) {
     walk(recording, Damaged { recording, damage });
 }
 
-fn walk<M: ReadMemory>(recording: &Recording, memory: M) {
+/// Whether it was whole enough to be walked at all.
+fn walk<M: ReadMemory>(recording: &Recording, memory: M) -> bool {
     let facts = &recording.facts;
-    let Ok(layout) = layout::choose(1, facts.version, &memory, facts.published) else { return };
-    let opened = Python::open(memory, facts.version, layout, &facts.addresses, &facts.tids);
-    let Ok(python) = opened else { return };
+    let layout = layout::choose(1, facts.version, &memory, facts.published);
+    let opened = layout.and_then(|layout| {
+        Python::open(memory, facts.version, layout, &facts.addresses, &facts.tids)
+    });
+    let Ok(python) = opened else { return false };
     let cache = &mut CodeCache::default();
     for thread in &python.threads(&facts.tids).unwrap_or_default() {
         let _ = python.entered(thread);
@@ -178,6 +176,7 @@ fn walk<M: ReadMemory>(recording: &Recording, memory: M) {
         let _ = python.values(&contexts, var, |_, _| false);
         let _ = python.look(&tasks, Some(var), cache);
     }
+    true
 }
 
 /// All of `tests/images`, in the order of their names; read once.
@@ -193,4 +192,63 @@ fn recordings() -> &'static [Recording] {
         assert!(!all.is_empty(), "no recording can be read");
         all
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A recording in which words here and there have other values.
+    struct Rotten<'r> {
+        recording: &'r Recording,
+        seed: u64,
+    }
+
+    impl Rotten<'_> {
+        /// A number that depends on the place and the seed only, so that all reads of a place agree.
+        fn dice(&self, addr: u64) -> u64 {
+            let mut x = addr ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            for shift in [30, 27, 31] {
+                x = (x ^ (x >> shift)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            }
+            x
+        }
+
+        fn word(&self, addr: u64, word: u64) -> u64 {
+            let dice = self.dice(addr);
+            match dice % 1500 {
+                0 => 0,
+                1 => u64::MAX - (dice >> 60),
+                2 => word ^ (8 << (dice >> 32 & 15)),
+                3 => dice,
+                4 => word.wrapping_add(dice >> 56),
+                _ => word,
+            }
+        }
+    }
+
+    impl ReadMemory for Rotten<'_> {
+        fn read_exact(&self, addr: RemoteAddr, buf: &mut [u8]) -> Result<(), ReadError> {
+            self.recording.read_exact(addr, buf)?;
+            for (at, chunk) in (0_u64..).step_by(8).zip(buf.chunks_exact_mut(8)) {
+                let place = addr.0.wrapping_add(at);
+                if place.is_multiple_of(8) {
+                    let word = u64::from_le_bytes(chunk.try_into().unwrap());
+                    chunk.copy_from_slice(&self.word(place, word).to_le_bytes());
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// No walk may fail to end, or go beyond its bounds, whatever stands in the worker's memory. What it
+    /// finds may be nonsense.
+    #[test]
+    fn damaged_memory_ends_every_walk() {
+        let walks = recordings()
+            .iter()
+            .flat_map(|recording| (0..12).map(|seed| walk(recording, Rotten { recording, seed })));
+        let walked = walks.filter(|walked| *walked).count();
+        assert!(walked > 6, "only {walked} were whole enough to be walked at all");
+    }
 }
