@@ -128,11 +128,19 @@ pub enum Blocker {
     NoUprobes,
     /// This process may not open what it needs.
     #[error("openrtc-probe may have {limit} files open, and needs {needed}")]
-    FewDescriptors {
+    FewFiles {
         /// What it may be raised to.
         limit: u64,
         /// For all workers that are named.
         needed: u64,
+    },
+    /// This process may not lock the memory that its maps are in.
+    #[error(
+        "openrtc-probe may lock {limit} bytes of memory, and this kernel counts its maps among them"
+    )]
+    LittleMemory {
+        /// In bytes.
+        limit: u64,
     },
     /// The worker belongs to somebody else.
     #[error("process {pid} belongs to user {user}: its memory cannot be read")]
@@ -233,13 +241,7 @@ impl Blocker {
             Self::ThreadId { pid, .. } | Self::Replaced { pid } => {
                 format!("openrtc-probe --pid {pid}")
             }
-            Self::ContainerPid { here, .. } => match here.as_slice() {
-                [only] => format!("openrtc-probe --pid {only}"),
-                several => {
-                    let first = several.first().copied().unwrap_or_default();
-                    format!("openrtc-probe --pid {first}, or another of them: `pgrep -af python`")
-                }
-            },
+            Self::ContainerPid { here, .. } => one_of(here),
             Self::OnlyParent { pid, workers } => below(*pid, workers),
             Self::NotPython { pid, workers, .. } if !workers.is_empty() => below(*pid, workers),
             Self::KernelThread { .. } | Self::NotPython { .. } => {
@@ -268,8 +270,11 @@ impl Blocker {
                 format!("name the workers with --pid, or {NEWER_KERNEL} CONFIG_PROC_CHILDREN=y")
             }
             Self::NoUprobes => format!("{NEWER_KERNEL} CONFIG_UPROBE_EVENTS=y"),
-            Self::FewDescriptors { needed, .. } => {
+            Self::FewFiles { needed, .. } => {
                 format!("sudo prlimit --nofile={needed} openrtc-probe ...")
+            }
+            Self::LittleMemory { .. } => {
+                "sudo prlimit --memlock=unlimited openrtc-probe ...".into()
             }
             Self::NoSessionVar { .. } => {
                 "start a session in the worker, or name its variable: --session-var NAME".into()
@@ -294,7 +299,8 @@ impl Blocker {
             | Self::NoBtf
             | Self::NoUprobes
             | Self::NoChildren
-            | Self::FewDescriptors { .. }
+            | Self::FewFiles { .. }
+            | Self::LittleMemory { .. }
             | Self::OtherUser { .. }
             | Self::NotX86_64 { .. }
             | Self::ProgramRefused { .. }
@@ -310,6 +316,17 @@ impl Blocker {
             | Self::NoTasks { .. }
             | Self::NoSessionVar { .. } => 4,
             Self::NoSuchSession { .. } | Self::Unreadable { .. } => 1,
+        }
+    }
+}
+
+/// What to type for the only one of these processes, or for the first.
+fn one_of(pids: &[i32]) -> String {
+    match pids {
+        [only] => format!("openrtc-probe --pid {only}"),
+        several => {
+            let first = several.first().copied().unwrap_or_default();
+            format!("openrtc-probe --pid {first}, or another of them: `pgrep -af python`")
         }
     }
 }
@@ -368,7 +385,8 @@ mod tests {
             Blocker::NoBtf,
             Blocker::NoUprobes,
             Blocker::NoChildren,
-            Blocker::FewDescriptors { limit: 80, needed: 96 },
+            Blocker::FewFiles { limit: 80, needed: 96 },
+            Blocker::LittleMemory { limit: 65_536 },
             Blocker::OtherUser { pid, user: "livekit".into() },
             Blocker::NoSessionVar { var: "openrtc_session_id".into() },
             Blocker::NoSuchSession { pid, session: "AJ_1f3c".into() },
@@ -426,6 +444,8 @@ mod tests {
   hint: name the workers with --pid, or use a kernel from 5.10 on that is built with CONFIG_PROC_CHILDREN=y
 3 openrtc-probe may have 80 files open, and needs 96
   hint: sudo prlimit --nofile=96 openrtc-probe ...
+3 openrtc-probe may lock 65536 bytes of memory, and this kernel counts its maps among them
+  hint: sudo prlimit --memlock=unlimited openrtc-probe ...
 3 process 4711 belongs to user livekit: its memory cannot be read
   hint: sudo openrtc-probe --pid 4711
 4 no context variable named `openrtc_session_id` in the worker yet

@@ -8,7 +8,7 @@ use openrtc_probe::{
     blocker::Blocker,
     cli::{self, Typed, Usage},
     host::{
-        descriptors, filter, own,
+        filter, limits, own,
         privilege::{self, Work},
     },
     output::{is_closed_pipe, print_line},
@@ -38,7 +38,7 @@ fn start() -> anyhow::Result<u8> {
     let cli = match typed {
         Typed::Run(cli) => *cli,
         Typed::Doctor(doctor) => {
-            descriptors::raise(1)?;
+            limits::raise_files(1)?;
             return run::examine(&doctor, here.is_utf8);
         }
         Typed::Dump(typed) => {
@@ -50,7 +50,7 @@ fn start() -> anyhow::Result<u8> {
         }
     };
     let plan = Plan::new(cli, here)?;
-    descriptors::raise(plan.pids.len())?;
+    limits::raise_files(plan.pids.len())?;
     filter::refuse()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

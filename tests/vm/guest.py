@@ -4,6 +4,7 @@ There is no Rust in the guest, and little memory. Times of an emulated machine m
 values: who, which of running and waiting, and that nothing is left behind.
 """
 
+import ctypes
 import json
 import os
 import re
@@ -18,6 +19,10 @@ BLOCK_MS = 300.0
 PATIENCE_S = 60.0
 BREAKPOINT = 0xCC
 MOST_LOST = 5
+LITTLE_BYTES = 64 << 10
+RLIMIT_MEMLOCK = 8
+PR_CAPBSET_DROP = 24
+CAP_SYS_RESOURCE = 24
 CPU = "/sys/devices/system/cpu/cpu1/online"
 POWER = "/sys/power/state"
 RTC = "/sys/class/rtc/rtc0/"
@@ -141,6 +146,30 @@ def killed():
     worker.end()
 
 
+def poor():
+    """What a program may lock is little, and it cannot raise that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    little = (ctypes.c_uint64 * 2)(LITTLE_BYTES, LITTLE_BYTES)
+    need(libc.prlimit(0, RLIMIT_MEMLOCK, little, None) == 0, "prlimit")
+    need(libc.prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0) == 0, "prctl")
+
+
+def limits():
+    """Before Linux 5.11 maps are locked memory, and it is said what to type; later they are not."""
+    worker = Worker(["rates.py", "--rate", "50", "--sessions", "3"])
+    words = [PROBE, "--pid", str(worker.pid), "--json", "--once", "--interval", "1"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    done = subprocess.run(words, preexec_fn=poor, timeout=PATIENCE_S, **pipes)
+    kernel = tuple(int(part) for part in os.uname().release.split(".")[:2])
+    if kernel >= (5, 11):
+        need(done.returncode == 0, "rc %d: %s" % (done.returncode, done.stderr))
+    else:
+        lines = done.stderr.splitlines()
+        need(done.returncode == 3 and len(lines) == 2, "rc %d: %s" % (done.returncode, done.stderr))
+        need("may lock" in lines[0] and "prlimit" in lines[1], done.stderr)
+    worker.end()
+
+
 def step_clock():
     """Set the wall clock an hour ahead for a while, then back."""
     for seconds in (3600, -7200, 3600):
@@ -215,6 +244,7 @@ GROUPS = {
     "exact": lambda: accounts("exact"),
     "sampled": lambda: accounts("sampled"),
     "killed": killed,
+    "limits": limits,
     "shaken": shaken,
 }
 

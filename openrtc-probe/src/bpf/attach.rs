@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, BtfError, Ebpf, EbpfLoader,
+    Btf, BtfError, Ebpf, EbpfError, EbpfLoader,
     maps::{HashMap, Map, MapData, Queue, RingBuf},
     programs::{BtfTracePoint, Program},
 };
@@ -25,6 +25,8 @@ use openrtc_common::{
     tag::TagKey,
     thread::{MAX_THREADS, Thread},
 };
+
+use crate::host::limits;
 
 use super::{
     calibrate::EMPTY,
@@ -179,7 +181,7 @@ impl Kernel {
             .map_max_entries("SESSION_SLOTS", capacity.sessions)
             .map_max_entries("FREE_SESSIONS", capacity.sessions)
             .load(OBJECT)
-            .context("the kernel refused the maps or the object of openrtc-probe")?;
+            .map_err(refused)?;
         let log = is_logged.then(|| EbpfLogger::init_with_logger(&mut ebpf, StandardError));
         let log = log.transpose().context("cannot read the programs' log")?;
         let multi = match links {
@@ -323,6 +325,15 @@ fn mapped<T: bytemuck::Pod>(ebpf: &Ebpf, name: &str, len: u32) -> Result<Shared<
     match map {
         Map::Array(data) => Shared::map(data.fd(), len).with_context(|| format!("map {name}")),
         _ => Err(anyhow!("map {name} of the kernel object is no array")),
+    }
+}
+
+/// Why nothing could be loaded.
+fn refused(why: EbpfError) -> anyhow::Error {
+    match limits::locked_memory() {
+        Some(blocker) => blocker.into(),
+        None => anyhow::Error::new(why)
+            .context("the kernel refused the maps or the object of openrtc-probe"),
     }
 }
 

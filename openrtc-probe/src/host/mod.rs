@@ -2,8 +2,8 @@
 
 mod capability;
 pub mod cgroup;
-pub mod descriptors;
 pub mod filter;
+pub mod limits;
 mod namespaces;
 pub mod own;
 pub mod privilege;
