@@ -100,12 +100,15 @@ fn run(setting: &Setting, interpreter: &Interpreter, kind: Loop, seed: u64) -> R
     let first = probe.snapshot()?;
     let from = worker.mark(first.attached_real_ns())?;
     let mut chaos = Chaos::new(setting, &worker, &probe, seed);
-    let (began, mut at) = (Instant::now(), 0);
-    let span = SPANS[usize::from(!is_all())];
-    while began.elapsed() < span || chaos.least() < LEAST {
-        // All of them in turn, so that none is left out; when and for how long is random.
-        chaos.inflict(FAULTS[at % FAULTS.len()])?;
-        at += 1;
+    let (began, span) = (Instant::now(), SPANS[usize::from(!is_all())]);
+    // All of them in turn, so that none is left out; when and for how long is random.
+    let faults = chaos.possible();
+    for fault in faults.iter().cycle() {
+        let is_enough = faults.iter().all(|fault| chaos.count(*fault) >= LEAST);
+        if is_enough && began.elapsed() > span {
+            break;
+        }
+        chaos.inflict(*fault)?;
         ensure!(worker.is_running()?, "the worker has died");
     }
     let counts = std::mem::take(&mut chaos.counts);
@@ -151,10 +154,14 @@ impl<'s> Chaos<'s> {
         }
     }
 
-    /// Of the rarest kind.
-    fn least(&self) -> u32 {
-        let counts = FAULTS.iter().map(|fault| self.counts.get(fault).copied().unwrap_or(0));
-        counts.min().unwrap_or(0)
+    /// Those that this machine can inflict.
+    fn possible(&self) -> Vec<Fault> {
+        let is_possible = |fault: &Fault| *fault != Fault::WorkerFrozen || self.group.is_some();
+        FAULTS.into_iter().filter(is_possible).collect()
+    }
+
+    fn count(&self, fault: Fault) -> u32 {
+        self.counts.get(&fault).copied().unwrap_or(0)
     }
 
     fn within(&mut self, most_ms: u64) -> Duration {
@@ -162,8 +169,8 @@ impl<'s> Chaos<'s> {
     }
 
     fn inflict(&mut self, fault: Fault) -> Result<()> {
-        self.fault(fault)
-            .with_context(|| format!("{fault:?}, the {:?}", self.counts.get(&fault)))?;
+        let before = self.count(fault);
+        self.fault(fault).with_context(|| format!("{fault:?}, after {before} of its kind"))?;
         *self.counts.entry(fault).or_default() += 1;
         Ok(())
     }
@@ -197,7 +204,7 @@ impl<'s> Chaos<'s> {
 
     fn freeze(&mut self) -> Result<()> {
         let span = self.within(100);
-        let Some(group) = &self.group else { return Ok(()) };
+        let group = self.group.as_ref().context("there is no group")?;
         group.add(self.worker)?;
         group.freeze_for(span)
     }

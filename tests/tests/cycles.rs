@@ -1,6 +1,11 @@
 //! Attached to and left again many times by one process: neither that nor the worker keeps anything of it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::libc::mallinfo2;
@@ -23,6 +28,9 @@ const GROWN_BYTES: u64 = 1 << 20;
 /// What we may hold more of after all cycles, and in pages that the allocator keeps.
 const IN_USE_BYTES: usize = 64 << 10;
 const KEPT_BYTES: u64 = 32 << 20;
+
+/// How long a thread may take to end.
+const ENDS: Duration = Duration::from_secs(5);
 
 /// What must not grow.
 #[derive(Debug)]
@@ -81,8 +89,19 @@ fn nobody_keeps_anything() -> Result<()> {
 }
 
 fn repeat(worker: &Worker, cycles: usize) -> Result<()> {
+    let quiet = Held::of(std::process::id().cast_signed())?;
     let me = std::process::id().cast_signed();
-    let now = || Ok::<_, anyhow::Error>((in_use(), Held::of(me)?, Held::of(worker.pid)?));
+    // A thread that has done its work may not quite be gone.
+    let now = || {
+        let is_quiet = |held: &Held| held.threads <= quiet.threads;
+        let began = Instant::now();
+        let mut ours = Held::of(me)?;
+        while !is_quiet(&ours) && began.elapsed() < ENDS {
+            sleep(Duration::from_millis(1));
+            ours = Held::of(me)?;
+        }
+        Ok::<_, anyhow::Error>((in_use(), ours, Held::of(worker.pid)?))
+    };
     let mut settled = now()?;
     for cycle in 0..cycles {
         let mut driver = Driver::attach(worker).with_context(|| format!("cycle {cycle}"))?;
