@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 /// Does what was typed; the exit code.
 fn start() -> anyhow::Result<u8> {
-    own::share_one_heap();
+    own::share_heaps();
     privilege::refuse_setuid()?;
     privilege::keep(Work::Any).context("cannot give up capabilities")?;
     let typed = cli::parse(env::args_os())?;

@@ -73,7 +73,7 @@ fn is_heap(line: &str) -> bool {
 
 #[test]
 fn nobody_keeps_anything() -> Result<()> {
-    own::share_one_heap();
+    own::share_heaps();
     let setting = Setting::from_environment()?;
     let cycles = CYCLES[usize::from(!is_all())];
     let before = kernel::ours()?;

@@ -19,14 +19,15 @@ pub fn hurry() {
     let _ = nix::sys::prctl::set_timerslack(1);
 }
 
-/// All threads take their memory from one heap. By default each new one may get its own, and what an attach
-/// frees there, megabytes of tables of symbols and types, stays with us: with workers that come and go, some 150 MB.
-/// To be called before there are other threads. Nothing elsewhere than with glibc.
-pub fn share_one_heap() {
+/// Threads take their memory from two heaps: the first thread from one, all others from the other. By default each new
+/// one may get its own, and what an attach frees there, megabytes of tables of symbols and types, stays with us: with
+/// workers that come and go, some 150 MB. One for all would have the sampler wait for a first thread that has a heap's
+/// lock and no CPU: 50 ms were seen. To be called before there are other threads. Nothing elsewhere than with glibc.
+pub fn share_heaps() {
     #[cfg(target_env = "gnu")]
     {
         // SAFETY: it sets a number of the allocator, under its lock.
-        let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
+        let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2) };
     }
 }
 
