@@ -127,6 +127,11 @@ impl Truth {
         self.sessions.values().map(|session| session.cpu_ns).sum()
     }
 
+    /// Polls of all sessions, and of none.
+    pub fn polls(&self) -> i64 {
+        self.untagged.polls + self.sessions.values().map(|session| session.polls).sum::<i64>()
+    }
+
     /// The session of this id; zeros where it did nothing yet.
     pub fn session(&self, id: &str) -> Session {
         self.sessions.get(id).copied().unwrap_or_default()

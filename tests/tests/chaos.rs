@@ -293,10 +293,7 @@ fn says(output: &Output, codes: &[i32], why: &str) -> Result<()> {
 /// Each poll is counted or lost, each session has its own, nobody was invented; what was found, in words.
 fn whole(record: &Record, from: &Truth, to: &Truth, kind: Loop, stolen_s: f64) -> Result<String> {
     let last = record.last();
-    let polls = |truth: &Truth| {
-        truth.untagged.polls + truth.sessions.values().map(|session| session.polls).sum::<i64>()
-    };
-    let (made, counted) = (polls(to) - polls(from), last.worker.polls);
+    let (made, counted) = (to.polls() - from.polls(), last.worker.polls);
     let lost: i64 = last.lost.values().sum();
     // On uvloop the worker knows of the polls of sessions only.
     let is_whole = kind == Loop::Uvloop || (made - counted - lost).abs() <= EDGE_POLLS;

@@ -5,7 +5,7 @@
 //! had there; whatever is missing is said, and listed with the reason.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     hint::Hinted,
     python::{self, Absent, Extras, Interpreter, Ready},
-    step::say,
+    step::{self, say},
     workspace::Workspace,
 };
 
@@ -155,7 +155,7 @@ impl<'a> Entry<'a> {
 
 /// Makes all environments and writes the lists; returns the place of that of interpreters.
 pub fn run(workspace: &Workspace, roots: Roots) -> Result<PathBuf> {
-    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    let in_ci = step::in_ci();
     let mut ready = on_this_machine(workspace, in_ci)?;
     let found: Vec<_> = ready.iter().map(|ready| &ready.interpreter).collect();
     let mut missing = missing(&found);

@@ -1,6 +1,7 @@
 //! One thing done, with a line before it (what) and a line after it (how long it took).
 
 use std::{
+    env,
     ffi::OsStr,
     os::unix::process::ExitStatusExt,
     process::{Command, ExitCode, ExitStatus},
@@ -12,6 +13,11 @@ use anyhow::{Context, Result, bail};
 /// Says one line about what xtask itself is doing.
 pub fn say(line: &str) {
     eprintln!("xtask: {line}");
+}
+
+/// Whether nothing may be missing.
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 /// Does one step and says how long it took.

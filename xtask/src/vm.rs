@@ -6,7 +6,7 @@ mod image;
 mod kernel;
 mod machine;
 
-use std::{collections::BTreeMap, env, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, bail, ensure};
 
@@ -31,29 +31,35 @@ const OLDEST: &str = "5.10";
 pub fn run(workspace: &Workspace, words: &[String]) -> Result<()> {
     let (load, versions): (Vec<_>, Vec<_>) = words.iter().cloned().partition(|word| word == LOAD);
     let groups = if load.is_empty() { "" } else { LOAD };
-    run_on(workspace, chosen(&versions)?.into_iter().map(|kernel| (kernel, groups)))
+    let kernels = chosen(&versions)?;
+    check()?;
+    run_on(workspace, kernels.into_iter().map(|kernel| (kernel, groups)))
 }
 
 /// All groups on the oldest kernel, and on the others whether they take our programs: beside all other tests. Nothing,
 /// and a line that says so, where no machine can be emulated; in CI that is an error.
 pub fn run_beside(workspace: &Workspace) -> Result<()> {
-    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
-    if let Err(why) = machine::check().and_then(|()| image::check())
-        && !in_ci
-    {
-        say(&format!("NOT RUN: other kernels: {why:#}"));
-        return Ok(());
+    match check() {
+        Err(why) if !step::in_ci() => {
+            say(&format!("NOT RUN: other kernels: {why:#}"));
+            return Ok(());
+        }
+        is_here => is_here?,
     }
     let groups = |kernel: &Kernel| if kernel.version == OLDEST { "" } else { LOAD };
     run_on(workspace, KERNELS.iter().map(|kernel| (kernel, groups(kernel))))
+}
+
+/// Whether there is what a guest takes.
+fn check() -> Result<()> {
+    machine::check()?;
+    image::check()
 }
 
 fn run_on<'k>(
     workspace: &Workspace,
     kernels: impl Iterator<Item = (&'k Kernel, &'k str)>,
 ) -> Result<()> {
-    machine::check()?;
-    image::check()?;
     let built = daemon::build(workspace, &[])?;
     let probe = daemon::executable(&built, "openrtc-probe")?;
     let initrd = step::timed("make the guest's files", || image::make(workspace, probe))?;

@@ -9,6 +9,8 @@ use std::{fs, hint::black_box, num::NonZeroU32, path::Path};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::worker::{Mapping, code_of};
+
 use super::attach::Kernel;
 
 /// The program that does nothing.
@@ -64,15 +66,12 @@ fn per_call(now_ns: &impl Fn() -> u64) -> u64 {
 /// Where in our own file the instruction at `address` stands.
 fn own_offset(address: u64) -> Result<u64> {
     let maps = fs::read("/proc/self/maps").context("cannot read our own mappings")?;
-    // The name of our own file may be no text.
-    let maps = String::from_utf8_lossy(&maps);
-    let offset_in = |line: &str| {
-        let (range, rest) = line.split_once(' ')?;
-        let (start, end) = range.split_once('-')?;
-        let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
-        let (start, end) = (hex(start)?, hex(end)?);
-        let offset = hex(rest.split_whitespace().nth(1)?)?;
-        (start..end).contains(&address).then(|| address - start + offset)
+    let offset_in = |mapping: Mapping| {
+        let (start, end) = mapping.range;
+        (start..end).contains(&address).then(|| address - start + mapping.offset)
     };
-    maps.lines().find_map(offset_in).ok_or_else(|| anyhow!("our own code is not mapped"))
+    code_of(&maps)
+        .into_iter()
+        .find_map(offset_in)
+        .ok_or_else(|| anyhow!("our own code is not mapped"))
 }

@@ -46,6 +46,7 @@ pub use self::{
     descriptor::process_name,
     family::{descendants, is_listed, python_below},
     interpreter::{Identity, Interpreter, Loops, Readable},
+    maps::code as code_of,
     register::Register,
     site::{Site, SiteKind},
     task_step::TaskStepSite,

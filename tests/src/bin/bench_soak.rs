@@ -180,16 +180,12 @@ fn all_of_them(verdicts: &mut Verdicts, record: &Record, from: &Truth, to: &Trut
         &format!("CPU of all sessions {ours_s:.3} s, really {real_s:.3} s: {off_pct:+.3} % ({stolen_s:.2} s stolen)"),
     );
     if is_exact {
-        let made = polls(to) - polls(from);
+        let made = to.polls() - from.polls();
         let counted = last.worker.polls;
         let lost: i64 = last.lost.values().sum();
         let is_all = (made - counted - lost).abs() <= EDGE_POLLS;
         verdicts.say(is_all, &format!("polls {counted}, really {made}; lost {lost}"));
     }
-}
-
-fn polls(truth: &Truth) -> i64 {
-    truth.untagged.polls + truth.sessions.values().map(|session| session.polls).sum::<i64>()
 }
 
 /// Each session's own polls and CPU.
